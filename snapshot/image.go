@@ -1,0 +1,58 @@
+package snapshot
+
+import "context"
+
+// Segment is a run of chunks that a Store keeps under one id. Equal ids mean
+// equal content, so that a segment whose id did not change is never read.
+type Segment struct {
+	Extent
+	ID string
+}
+
+// Writer builds one Block image. Put and Keep may be called concurrently, each
+// chunk once; what was neither put nor kept reads as zeros.
+type Writer interface {
+	// ChunkSize in bytes; Put takes whole chunks (the last one may be short).
+	ChunkSize() int64
+	// Put stores the chunk at offset and reports whether it differs from the
+	// parent's and how many bytes left for the repository.
+	Put(ctx context.Context, offset int64, chunk []byte) (PutResult, error)
+	// Keep takes the parent's chunks in the extent as they are.
+	Keep(ctx context.Context, e Extent) error
+	// Commit makes the image durable and listed.
+	Commit(ctx context.Context) (Image, error)
+	// Abort drops it; after Commit it does nothing.
+	Abort(ctx context.Context) error
+}
+
+// PutResult tells what became of a chunk.
+type PutResult struct {
+	// Changed is false where the parent holds the same bytes.
+	Changed bool
+	// Uploaded counts stored bytes that left for the repository.
+	Uploaded int64
+}
+
+// Reader reads one committed Block image. Its methods may be called concurrently.
+type Reader interface {
+	// Image describes it.
+	Image() Image
+	// Segments in order of offset, covering the whole size.
+	Segments(ctx context.Context) ([]Segment, error)
+	// Chunks of one segment, in order of offset.
+	Chunks(ctx context.Context, s Segment) ([]Chunk, error)
+	// Fetch reads chunks in whatever order is fastest, checks each against its
+	// id, and calls emit for each, concurrently; the buffer is only lent.
+	Fetch(ctx context.Context, chunks []Chunk, emit func(Chunk, []byte) error) (fetched int64, err error)
+	// Close frees what the Reader holds.
+	Close() error
+}
+
+// Chunk is the smallest unit that is stored.
+type Chunk struct {
+	Extent
+	// ID is the content's; equal ids mean equal bytes.
+	ID string
+	// Zero says that the chunk holds only zeros and needs no reading.
+	Zero bool
+}
