@@ -1,0 +1,148 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// TransferDirection says which way bytes go.
+// +kubebuilder:validation:Enum=Upload;Apply
+type TransferDirection string
+
+// The directions.
+const (
+	// Upload reads a volume and commits an image.
+	Upload TransferDirection = "Upload"
+	// Apply brings a volume to an image.
+	Apply TransferDirection = "Apply"
+)
+
+// TransferPhase tells how far a transfer is.
+// +kubebuilder:validation:Enum="";Pending;Running;Succeeded;Failed
+type TransferPhase string
+
+// The phases. Succeeded and Failed are final.
+const (
+	TransferPending   TransferPhase = "Pending"
+	TransferRunning   TransferPhase = "Running"
+	TransferSucceeded TransferPhase = "Succeeded"
+	TransferFailed    TransferPhase = "Failed"
+)
+
+// VolumeTransfer is one volume, one direction, one round, on one node. It is
+// written by the controller and carried out by that node's daemon.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=vt,categories=godwit
+// +kubebuilder:printcolumn:name="Direction",type=string,JSONPath=`.spec.direction`
+// +kubebuilder:printcolumn:name="Volume",type=string,JSONPath=`.spec.volume.name`
+// +kubebuilder:printcolumn:name="Node",type=string,JSONPath=`.spec.node`
+// +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Done",type=integer,JSONPath=`.status.progress.bytesDone`
+// +kubebuilder:printcolumn:name="Total",type=integer,JSONPath=`.status.progress.bytesTotal`
+// +kubebuilder:printcolumn:name="Rate",type=integer,JSONPath=`.status.progress.bytesPerSecond`,priority=1
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.message`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type VolumeTransfer struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   VolumeTransferSpec   `json:"spec"`
+	Status VolumeTransferStatus `json:"status,omitempty"`
+}
+
+// TransferVolume names the volume for good, as in the repository.
+type TransferVolume struct {
+	// Cluster is the id of the cluster that the volume comes from.
+	Cluster   string `json:"cluster"`
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
+
+// VolumeMount says where on the node the volume is: kubelet published it for a pod.
+type VolumeMount struct {
+	// PodUID is the pod that holds the volume.
+	PodUID types.UID `json:"podUID"`
+	// PersistentVolume is its PersistentVolume's name.
+	PersistentVolume string `json:"persistentVolume"`
+	// Mode is Block for a device, Filesystem for a directory.
+	// +kubebuilder:validation:Enum=Block;Filesystem
+	Mode string `json:"mode"`
+}
+
+// VolumeTransferSpec is all that a node needs to carry out the transfer.
+// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="a transfer does not change: delete it and make another"
+type VolumeTransferSpec struct {
+	Direction TransferDirection `json:"direction"`
+	Node      string            `json:"node"`
+	Volume    TransferVolume    `json:"volume"`
+	Mount     VolumeMount       `json:"mount"`
+	// RepositorySecret names a Secret of this namespace with the repository's location and keys.
+	RepositorySecret string `json:"repositorySecret"`
+	Round            string `json:"round"`
+	// Taken is the moment that the volume is of (Upload).
+	// +optional
+	Taken *metav1.Time `json:"taken,omitempty"`
+	// Image is what to bring the volume to (Apply).
+	// +optional
+	Image string `json:"image,omitempty"`
+	// From is the image that the volume holds (Apply), or the parent (Upload); empty for unknown.
+	// +optional
+	From string `json:"from,omitempty"`
+}
+
+// TransferProgress counts bytes.
+type TransferProgress struct {
+	BytesTotal     int64 `json:"bytesTotal"`
+	BytesDone      int64 `json:"bytesDone"`
+	BytesRead      int64 `json:"bytesRead"`
+	BytesChanged   int64 `json:"bytesChanged"`
+	BytesUploaded  int64 `json:"bytesUploaded"`
+	BytesFetched   int64 `json:"bytesFetched"`
+	BytesWritten   int64 `json:"bytesWritten"`
+	Files          int64 `json:"files"`
+	BytesPerSecond int64 `json:"bytesPerSecond"`
+	SecondsLeft    int64 `json:"secondsLeft"`
+}
+
+// VolumeTransferStatus tells how far the transfer is.
+type VolumeTransferStatus struct {
+	// +optional
+	Phase TransferPhase `json:"phase,omitempty"`
+	// Image is what Upload committed.
+	// +optional
+	Image string `json:"image,omitempty"`
+	// Filesystem is what Upload found on the device.
+	// +optional
+	Filesystem string `json:"filesystem,omitempty"`
+	// Size of the image in bytes.
+	// +optional
+	Size int64 `json:"size,omitempty"`
+	// Method is the rung of the ladder that Upload used.
+	// +optional
+	Method string `json:"method,omitempty"`
+	// +optional
+	Progress TransferProgress `json:"progress,omitempty"`
+	// Message says why it failed, or what it waits for.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// Attempts counts starts.
+	// +optional
+	Attempts int32 `json:"attempts,omitempty"`
+	// +optional
+	StartTime *metav1.Time `json:"startTime,omitempty"`
+	// Heartbeat is when the daemon last touched it.
+	// +optional
+	Heartbeat *metav1.Time `json:"heartbeat,omitempty"`
+	// +optional
+	FinishTime *metav1.Time `json:"finishTime,omitempty"`
+}
+
+// VolumeTransferList is a list of VolumeTransfer.
+// +kubebuilder:object:root=true
+type VolumeTransferList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []VolumeTransfer `json:"items"`
+}
