@@ -10,26 +10,30 @@ type Segment struct {
 }
 
 // Writer builds one Block image. Put and Keep may be called concurrently, each
-// chunk once; what was neither put nor kept reads as zeros.
+// chunk once; what was neither put nor kept reads as zeros. A Writer holds the
+// segments that are not complete in memory, so callers go roughly by offset.
 type Writer interface {
 	// ChunkSize in bytes; Put takes whole chunks (the last one may be short).
 	ChunkSize() int64
-	// Put stores the chunk at offset and reports whether it differs from the
-	// parent's and how many bytes left for the repository.
+	// Put stores the chunk at offset; nil is a chunk of zeros. The buffer is
+	// the caller's again when Put returns.
 	Put(ctx context.Context, offset int64, chunk []byte) (PutResult, error)
 	// Keep takes the parent's chunks in the extent as they are.
 	Keep(ctx context.Context, e Extent) error
-	// Commit makes the image durable and listed.
-	Commit(ctx context.Context) (Image, error)
+	// Commit makes the image durable and listed. Uploaded is what left for the
+	// repository and no Put has told. ErrNoBase if the parent went meanwhile.
+	Commit(ctx context.Context) (image Image, uploaded int64, err error)
 	// Abort drops it; after Commit it does nothing.
 	Abort(ctx context.Context) error
 }
 
 // PutResult tells what became of a chunk.
 type PutResult struct {
-	// Changed is false where the parent holds the same bytes.
+	// Changed is false where the parent, or without one a volume of zeros,
+	// holds the same bytes.
 	Changed bool
-	// Uploaded counts stored bytes that left for the repository.
+	// Uploaded counts stored bytes that left for the repository since the last
+	// call that told of any; they need not be those of this chunk.
 	Uploaded int64
 }
 
@@ -42,8 +46,9 @@ type Reader interface {
 	// Chunks of one segment, in order of offset.
 	Chunks(ctx context.Context, s Segment) ([]Chunk, error)
 	// Fetch reads chunks in whatever order is fastest, checks each against its
-	// id, and calls emit for each, concurrently; the buffer is only lent.
-	Fetch(ctx context.Context, chunks []Chunk, emit func(Chunk, []byte) error) (fetched int64, err error)
+	// id (ErrCorrupt), and calls emit for each, from that many workers; the
+	// buffer is only lent.
+	Fetch(ctx context.Context, chunks []Chunk, workers int, emit func(Chunk, []byte) error) (fetched int64, err error)
 	// Close frees what the Reader holds.
 	Close() error
 }

@@ -119,7 +119,7 @@ type Stats struct {
 	Done int64
 	// Read was read from the volume (or, for a Sink, read back from it).
 	Read int64
-	// Changed differs from the base.
+	// Changed differs from the base; without one, from zeros.
 	Changed int64
 	// Uploaded left for the repository, after compression.
 	Uploaded int64
@@ -154,9 +154,9 @@ type Repository interface {
 	Close(ctx context.Context) error
 }
 
-// Store keeps Block images. See Backup, Restore and Apply for its use.
+// Store keeps Block images. See Backup and Apply for its use.
 type Store interface {
-	// Begin starts a new image of v; parent may be empty.
+	// Begin starts a new image; parent may be empty. ErrNoBase if it is gone.
 	Begin(ctx context.Context, image Image, parent ImageID) (Writer, error)
 	// Open opens a committed Block image. ErrNotFound if it is not there.
 	Open(ctx context.Context, id ImageID) (Reader, error)

@@ -1,0 +1,267 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// defaultWorkers was the best on two cores; more only cost memory there.
+	defaultWorkers = 4
+	// readSize is how much a worker reads at once where chunks are smaller.
+	readSize = 1 << 20
+)
+
+// BackupRequest says what to read and how.
+type BackupRequest struct {
+	Source Source
+	// Image gives Volume, Round, Taken, Filesystem and Method. A ChunkSize of
+	// zero leaves the choice to the Store; with a parent it is the parent's.
+	Image Image
+	// Extents to read, by the image's Method: what changed since Parent
+	// (MethodDelta; none of them means that nothing did), what is allocated
+	// (MethodAllocated), and nil, the whole device, for MethodScan.
+	Extents []Extent
+	// Parent is what chunks are compared with and, by MethodDelta, kept from.
+	Parent ImageID
+	// Workers read and store at once; zero means 4. Each holds one buffer of
+	// 1 MiB, or of one chunk where that is larger.
+	Workers  int
+	Progress Progress
+}
+
+// Backup reads the source into a new image and commits it. A run that was cut
+// short leaves nothing listed; the next one reads again, but does not send
+// again what had reached the repository.
+//
+// ErrNoBase says that the parent is gone: a full copy is the answer.
+func Backup(ctx context.Context, r BackupRequest, s Store) (Image, Stats, error) {
+	image, n, err := backup(ctx, r, s)
+	if err != nil {
+		return Image{}, n, fmt.Errorf("back up %s: %w", r.Image.Volume, err)
+	}
+	return image, n, nil
+}
+
+func backup(ctx context.Context, r BackupRequest, s Store) (_ Image, _ Stats, err error) {
+	if err := r.check(); err != nil {
+		return Image{}, Stats{}, err
+	}
+	image := r.Image
+	image.ID, image.Kind, image.Size, image.Base = "", Block, r.Source.Size(), ""
+	var parentSize int64
+	if image.Method == MethodDelta {
+		parent, err := s.Image(ctx, r.Parent)
+		if errors.Is(err, ErrNotFound) {
+			err = fmt.Errorf("%w: %w", ErrNoBase, err)
+		}
+		if err != nil {
+			return Image{}, Stats{}, err
+		}
+		image.Base, parentSize = r.Parent, parent.Size
+	}
+	w, err := s.Begin(ctx, image, r.Parent)
+	if err != nil {
+		return Image{}, Stats{}, err
+	}
+	// The caller's context may be what ended the run, and must not end the cleaning.
+	defer func() { err = errors.Join(err, w.Abort(context.WithoutCancel(ctx))) }()
+	steps, err := r.plan(w.ChunkSize(), parentSize)
+	if err != nil {
+		return Image{}, Stats{}, err
+	}
+	b := &upload{source: r.Source, writer: w, workers: workers(r.Workers)}
+	for _, s := range steps {
+		if s.do == readIt {
+			b.n.total.Add(s.Length)
+		}
+	}
+	stop := b.n.report(ctx, r.Progress)
+	defer stop()
+	if err := b.run(ctx, steps); err != nil {
+		return Image{}, b.n.stats(), err
+	}
+	committed, uploaded, err := w.Commit(ctx)
+	b.n.uploaded.Add(uploaded)
+	return committed, b.n.stats(), err
+}
+
+func workers(n int) int {
+	if n <= 0 {
+		return defaultWorkers
+	}
+	return n
+}
+
+// check refuses a request whose parts contradict each other: a delta without
+// its extents would be an image of nothing new.
+func (r BackupRequest) check() error {
+	switch {
+	case r.Source == nil || r.Source.Size() <= 0:
+		return errors.New("the source holds no bytes; is the device there?")
+	case r.Image.Method == MethodScan && r.Extents == nil:
+		return nil
+	case r.Image.Method == MethodAllocated && r.Extents != nil:
+		return nil
+	case r.Image.Method == MethodDelta && r.Extents != nil && r.Parent != "":
+		return nil
+	}
+	return fmt.Errorf("method %q with extents %t and parent %t is no way to read a volume",
+		r.Image.Method, r.Extents != nil, r.Parent != "")
+}
+
+type action int
+
+const (
+	readIt action = iota
+	keepIt
+	zeroIt
+)
+
+type step struct {
+	Extent
+	do action
+}
+
+// plan covers the whole volume by steps in order of offset.
+func (r BackupRequest) plan(chunk, parentSize int64) ([]step, error) {
+	size := r.Source.Size()
+	if r.Extents == nil {
+		return []step{{Extent{0, size}, readIt}}, nil
+	}
+	extents := append([]Extent{}, r.Extents...)
+	rest := zeroIt
+	if r.Image.Method == MethodDelta {
+		rest = keepIt
+		// Where one of the two ends, chunks of the other have no counterpart.
+		if parentSize != size {
+			edge := min(parentSize, size)
+			extents = append(extents, Extent{edge - edge%chunk, size - edge + edge%chunk})
+		}
+	}
+	reads, err := widen(extents, size, chunk)
+	if err != nil {
+		return nil, err
+	}
+	var steps []step
+	others := gaps(reads, size)
+	for len(reads)+len(others) > 0 {
+		if len(others) == 0 || len(reads) > 0 && reads[0].Offset < others[0].Offset {
+			steps = append(steps, step{reads[0], readIt})
+			reads = reads[1:]
+			continue
+		}
+		steps = append(steps, step{others[0], rest})
+		others = others[1:]
+	}
+	return steps, nil
+}
+
+// upload is one Backup under way.
+type upload struct {
+	source  Source
+	writer  Writer
+	workers int
+	n       counters
+}
+
+// run hands runs of chunks to the workers, in order of offset, so that a
+// Writer has few segments open at a time.
+func (u *upload) run(ctx context.Context, steps []step) error {
+	chunk := u.writer.ChunkSize()
+	run := max(chunk, readSize-readSize%chunk)
+	group, ctx := errgroup.WithContext(ctx)
+	jobs := make(chan Extent)
+	group.Go(func() error {
+		defer close(jobs)
+		return u.feed(ctx, steps, run, jobs)
+	})
+	for range u.workers {
+		group.Go(func() error {
+			buf := make([]byte, min(run, u.source.Size()))
+			for e := range jobs {
+				if err := u.store(ctx, e, buf[:e.Length]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+func (u *upload) feed(ctx context.Context, steps []step, run int64, jobs chan<- Extent) error {
+	for _, s := range steps {
+		if s.do == keepIt {
+			if err := u.writer.Keep(ctx, s.Extent); err != nil {
+				return fmt.Errorf("keep %d bytes at %d: %w", s.Length, s.Offset, err)
+			}
+			continue
+		}
+		for at := s.Offset; at < s.End(); at += run {
+			e := Extent{at, min(run, s.End()-at)}
+			if s.do == zeroIt {
+				if err := u.put(ctx, e, nil); err != nil {
+					return err
+				}
+				continue
+			}
+			select {
+			case jobs <- e:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
+}
+
+func (u *upload) store(ctx context.Context, e Extent, buf []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	n, err := u.source.ReadAt(buf, e.Offset)
+	if n < len(buf) {
+		if err == nil || errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return fmt.Errorf("read %d bytes at %d: %w", len(buf), e.Offset, err)
+	}
+	u.n.read.Add(e.Length)
+	if err := u.put(ctx, e, buf); err != nil {
+		return err
+	}
+	u.n.done.Add(e.Length)
+	return nil
+}
+
+// put stores the chunks of an extent; a nil buf means that all are zeros.
+func (u *upload) put(ctx context.Context, e Extent, buf []byte) error {
+	chunk := u.writer.ChunkSize()
+	for at := int64(0); at < e.Length; at += chunk {
+		length := min(chunk, e.Length-at)
+		var data []byte
+		if buf != nil && !isZero(buf[at:at+length]) {
+			data = buf[at : at+length]
+		}
+		result, err := u.writer.Put(ctx, e.Offset+at, data)
+		if err != nil {
+			return fmt.Errorf("store the chunk at %d: %w", e.Offset+at, err)
+		}
+		u.n.uploaded.Add(result.Uploaded)
+		if result.Changed {
+			u.n.changed.Add(length)
+		}
+	}
+	return nil
+}
+
+// isZero compares b with itself moved by one byte, which runs at memory speed.
+func isZero(b []byte) bool {
+	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
+}
