@@ -1,0 +1,223 @@
+package pairing
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// repeatWindow is how long the holder of the certificate's key gets the answer
+// to a spent token again, should the first one not have reached its store.
+const repeatWindow = 10 * time.Minute
+
+// RedeemRequest is what the source sends to spend a token.
+type RedeemRequest struct {
+	TokenID string
+	Secret  Secret
+	// ClusterID and ClusterName are the source's.
+	ClusterID   string
+	ClusterName string
+	// Namespace is where the source's ClusterPair lives.
+	Namespace string
+	// CertificateRequest is PKCS#10 DER.
+	CertificateRequest []byte
+	SealingPublicKey   ed25519.PublicKey
+}
+
+// Redeemed is the target's answer.
+type Redeemed struct {
+	PairID string
+	// Certificate and Authority are DER.
+	Certificate []byte
+	Authority   []byte
+	// ClusterID and ClusterName are the target's.
+	ClusterID          string
+	ClusterName        string
+	Scope              Scope
+	RepositoryPassword Secret
+	RepositoryPrefix   string
+	BackupLocation     string
+}
+
+// Issuer is the target's side of the exchange.
+type Issuer struct {
+	Grants    GrantStore
+	Peers     PeerStore
+	Authority *Authority
+	// ClusterName is this cluster's; its id is the authority's.
+	ClusterName string
+	// CertificateTTL is DefaultCertificateTTL when zero.
+	CertificateTTL time.Duration
+	Now            func() time.Time
+	Random         io.Reader
+}
+
+// Redeem spends a token. The first to redeem it has it; the holder of the same
+// key may ask again within minutes and is told the same, so that a source that
+// died before it could store the answer loses nothing.
+func (i *Issuer) Redeem(ctx context.Context, r RedeemRequest) (Redeemed, error) {
+	use, err := i.check(r)
+	if err != nil {
+		return Redeemed{}, fmt.Errorf("redeem token: %w", err)
+	}
+	grant, err := i.grant(ctx, r)
+	if err != nil {
+		return Redeemed{}, fmt.Errorf("redeem token %s: %w", r.TokenID, err)
+	}
+	grant, err = i.spend(ctx, grant, use)
+	if err != nil {
+		return Redeemed{}, fmt.Errorf("redeem token %s: %w", r.TokenID, err)
+	}
+	// The certificate comes before the peer, so that a request that cannot be
+	// signed leaves no pair behind.
+	now := i.Now()
+	leaf, err := i.Authority.Issue(r.CertificateRequest, Identity{PairID: grant.ID, ClusterID: r.ClusterID}, i.ttl(), now)
+	if err != nil {
+		return Redeemed{}, fmt.Errorf("redeem token %s: %w", r.TokenID, err)
+	}
+	peer, err := i.peer(ctx, grant, r, leaf.NotAfter)
+	if err != nil {
+		return Redeemed{}, fmt.Errorf("redeem token %s: %w", r.TokenID, err)
+	}
+	return Redeemed{
+		PairID: grant.ID, Certificate: leaf.Raw, Authority: i.Authority.Certificate(),
+		ClusterID: i.Authority.ClusterID(), ClusterName: i.ClusterName, Scope: peer.Scope,
+		RepositoryPassword: peer.RepositoryPassword, RepositoryPrefix: peer.RepositoryPrefix,
+		BackupLocation: peer.BackupLocation,
+	}, nil
+}
+
+// check refuses what is malformed before any store is asked.
+func (i *Issuer) check(r RedeemRequest) (Use, error) {
+	if err := errors.Join(
+		checkID("token id", r.TokenID), checkID("cluster id", r.ClusterID),
+		checkClusterName(r.ClusterName), checkNamespace(r.Namespace),
+	); err != nil {
+		return Use{}, err
+	}
+	if len(r.SealingPublicKey) != ed25519.PublicKeySize {
+		return Use{}, fmt.Errorf("%w: the sealing key is no Ed25519 public key", ErrRequest)
+	}
+	csr, err := parseRequest(r.CertificateRequest)
+	if err != nil {
+		return Use{}, err
+	}
+	return Use{
+		PairID: r.TokenID, ClusterID: r.ClusterID, ClusterName: r.ClusterName,
+		Namespace: r.Namespace, KeyHash: keyHash(csr),
+	}, nil
+}
+
+// grant finds the token's grant. Who does not hold the secret learns nothing
+// more than that.
+func (i *Issuer) grant(ctx context.Context, r RedeemRequest) (Grant, error) {
+	grant, err := i.Grants.Get(ctx, r.TokenID)
+	if errors.Is(err, ErrNotFound) {
+		return Grant{}, fmt.Errorf("%w: it was taken back, or made on another cluster: %s", ErrTokenUnknown, remedy)
+	}
+	if err != nil {
+		return Grant{}, fmt.Errorf("read grant: %w", err)
+	}
+	if !grant.Matches([]byte(r.Secret.Reveal())) {
+		return Grant{}, fmt.Errorf("%w: %s", ErrTokenSecret, remedy)
+	}
+	if r.ClusterID == i.Authority.ClusterID() {
+		return Grant{}, fmt.Errorf("%w: redeem the token on the other cluster", ErrSelf)
+	}
+	// An admin's ClusterPair may live in a namespace of its own.
+	if grant.Scope.Admin {
+		return grant, nil
+	}
+	if err := grant.Scope.Covers(r.Namespace); err != nil {
+		return Grant{}, fmt.Errorf("the token is for another namespace: %w", err)
+	}
+	return grant, nil
+}
+
+const remedy = `make a new token with "godwitctl generate clusterpair" on the target`
+
+// spend marks the grant as used. Of two that redeem at once the store lets one win.
+func (i *Issuer) spend(ctx context.Context, grant Grant, use Use) (Grant, error) {
+	use.Time = i.Now()
+	if grant.Use != nil {
+		return grant, i.repeat(*grant.Use, use)
+	}
+	if !use.Time.Before(grant.Expires) {
+		return Grant{}, fmt.Errorf("%w at %s: %s", ErrTokenExpired, grant.Expires.UTC().Format(time.RFC3339), remedy)
+	}
+	grant.Use = &use
+	stored, err := i.Grants.Put(ctx, grant)
+	if errors.Is(err, ErrConflict) {
+		return Grant{}, fmt.Errorf("%w, by another at the same moment: %s", ErrTokenUsed, remedy)
+	}
+	if err != nil {
+		return Grant{}, fmt.Errorf("mark grant as used: %w", err)
+	}
+	return stored, nil
+}
+
+// repeat admits the same caller, as proved by its key, for a short while.
+func (i *Issuer) repeat(first, again Use) error {
+	same := first.KeyHash == again.KeyHash && first.ClusterID == again.ClusterID && first.Namespace == again.Namespace
+	if same && again.Time.Sub(first.Time) < repeatWindow {
+		return nil
+	}
+	return fmt.Errorf("%w at %s by cluster %s: %s",
+		ErrTokenUsed, first.Time.UTC().Format(time.RFC3339), first.ClusterID, remedy)
+}
+
+// peer finds the peer of a spent grant or makes it.
+func (i *Issuer) peer(ctx context.Context, grant Grant, r RedeemRequest, expires time.Time) (Peer, error) {
+	peer, err := i.Peers.Get(ctx, Incoming, grant.ID)
+	switch {
+	case errors.Is(err, ErrNotFound) && grant.Use.Settled:
+		return Peer{}, fmt.Errorf("%w: %s", ErrRevoked, remedy)
+	case errors.Is(err, ErrNotFound):
+		peer, err = i.newPeer(grant, r)
+	}
+	if err != nil {
+		return Peer{}, fmt.Errorf("read peer: %w", err)
+	}
+	peer.CertificateExpires = expires
+	// A repeated request may bring another sealing key; the one that the source
+	// asked with last is the one it holds.
+	peer.SealingPublicKey = r.SealingPublicKey
+	if peer, err = i.Peers.Put(ctx, peer); err != nil {
+		return Peer{}, fmt.Errorf("store peer: %w", err)
+	}
+	if grant.Use.Settled {
+		return peer, nil
+	}
+	use := *grant.Use
+	use.Settled = true
+	grant.Use = &use
+	if _, err := i.Grants.Put(ctx, grant); err != nil {
+		return Peer{}, fmt.Errorf("settle grant: %w", err)
+	}
+	return peer, nil
+}
+
+func (i *Issuer) newPeer(grant Grant, r RedeemRequest) (Peer, error) {
+	password := make([]byte, secretSize)
+	if _, err := io.ReadFull(i.Random, password); err != nil {
+		return Peer{}, fmt.Errorf("make repository password: %w", err)
+	}
+	return Peer{
+		PairID: grant.ID, Direction: Incoming, ClusterID: r.ClusterID, ClusterName: r.ClusterName,
+		Scope: grant.Scope, Namespace: r.Namespace, BackupLocation: grant.BackupLocation,
+		RepositoryPassword: Secret(base64.RawURLEncoding.EncodeToString(password)),
+		RepositoryPrefix:   "godwit/" + grant.ID + "/",
+		Created:            i.Now(),
+	}, nil
+}
+
+func (i *Issuer) ttl() time.Duration {
+	if i.CertificateTTL == 0 {
+		return DefaultCertificateTTL
+	}
+	return i.CertificateTTL
+}
