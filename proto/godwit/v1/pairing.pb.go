@@ -346,6 +346,96 @@ func (x *CheckResponse) GetStorageError() string {
 	return ""
 }
 
+type RenewRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// certificate_request is a DER PKCS#10 request.
+	CertificateRequest []byte `protobuf:"bytes,1,opt,name=certificate_request,json=certificateRequest,proto3" json:"certificate_request,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *RenewRequest) Reset() {
+	*x = RenewRequest{}
+	mi := &file_godwit_v1_pairing_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewRequest) ProtoMessage() {}
+
+func (x *RenewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_pairing_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
+func (*RenewRequest) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RenewRequest) GetCertificateRequest() []byte {
+	if x != nil {
+		return x.CertificateRequest
+	}
+	return nil
+}
+
+type RenewResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// certificate is DER.
+	Certificate   []byte `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewResponse) Reset() {
+	*x = RenewResponse{}
+	mi := &file_godwit_v1_pairing_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewResponse) ProtoMessage() {}
+
+func (x *RenewResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_pairing_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
+func (*RenewResponse) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RenewResponse) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
 var File_godwit_v1_pairing_proto protoreflect.FileDescriptor
 
 const file_godwit_v1_pairing_proto_rawDesc = "" +
@@ -382,10 +472,15 @@ const file_godwit_v1_pairing_proto_rawDesc = "" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
 	"\apair_id\x18\x02 \x01(\tR\x06pairId\x12K\n" +
 	"\x13certificate_expires\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x12certificateExpires\x12#\n" +
-	"\rstorage_error\x18\x04 \x01(\tR\fstorageError2\x8b\x01\n" +
+	"\rstorage_error\x18\x04 \x01(\tR\fstorageError\"?\n" +
+	"\fRenewRequest\x12/\n" +
+	"\x13certificate_request\x18\x01 \x01(\fR\x12certificateRequest\"1\n" +
+	"\rRenewResponse\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate2\xc7\x01\n" +
 	"\x0ePairingService\x12=\n" +
 	"\x06Redeem\x12\x18.godwit.v1.RedeemRequest\x1a\x19.godwit.v1.RedeemResponse\x12:\n" +
-	"\x05Check\x12\x17.godwit.v1.CheckRequest\x1a\x18.godwit.v1.CheckResponseB6Z4github.com/godwit-io/godwit/proto/godwit/v1;godwitv1b\x06proto3"
+	"\x05Check\x12\x17.godwit.v1.CheckRequest\x1a\x18.godwit.v1.CheckResponse\x12:\n" +
+	"\x05Renew\x12\x17.godwit.v1.RenewRequest\x1a\x18.godwit.v1.RenewResponseB6Z4github.com/godwit-io/godwit/proto/godwit/v1;godwitv1b\x06proto3"
 
 var (
 	file_godwit_v1_pairing_proto_rawDescOnce sync.Once
@@ -399,22 +494,26 @@ func file_godwit_v1_pairing_proto_rawDescGZIP() []byte {
 	return file_godwit_v1_pairing_proto_rawDescData
 }
 
-var file_godwit_v1_pairing_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_godwit_v1_pairing_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_godwit_v1_pairing_proto_goTypes = []any{
 	(*RedeemRequest)(nil),         // 0: godwit.v1.RedeemRequest
 	(*RedeemResponse)(nil),        // 1: godwit.v1.RedeemResponse
 	(*CheckRequest)(nil),          // 2: godwit.v1.CheckRequest
 	(*CheckResponse)(nil),         // 3: godwit.v1.CheckResponse
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(*RenewRequest)(nil),          // 4: godwit.v1.RenewRequest
+	(*RenewResponse)(nil),         // 5: godwit.v1.RenewResponse
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
 }
 var file_godwit_v1_pairing_proto_depIdxs = []int32{
-	4, // 0: godwit.v1.CheckResponse.certificate_expires:type_name -> google.protobuf.Timestamp
+	6, // 0: godwit.v1.CheckResponse.certificate_expires:type_name -> google.protobuf.Timestamp
 	0, // 1: godwit.v1.PairingService.Redeem:input_type -> godwit.v1.RedeemRequest
 	2, // 2: godwit.v1.PairingService.Check:input_type -> godwit.v1.CheckRequest
-	1, // 3: godwit.v1.PairingService.Redeem:output_type -> godwit.v1.RedeemResponse
-	3, // 4: godwit.v1.PairingService.Check:output_type -> godwit.v1.CheckResponse
-	3, // [3:5] is the sub-list for method output_type
-	1, // [1:3] is the sub-list for method input_type
+	4, // 3: godwit.v1.PairingService.Renew:input_type -> godwit.v1.RenewRequest
+	1, // 4: godwit.v1.PairingService.Redeem:output_type -> godwit.v1.RedeemResponse
+	3, // 5: godwit.v1.PairingService.Check:output_type -> godwit.v1.CheckResponse
+	5, // 6: godwit.v1.PairingService.Renew:output_type -> godwit.v1.RenewResponse
+	4, // [4:7] is the sub-list for method output_type
+	1, // [1:4] is the sub-list for method input_type
 	1, // [1:1] is the sub-list for extension type_name
 	1, // [1:1] is the sub-list for extension extendee
 	0, // [0:1] is the sub-list for field type_name
@@ -431,7 +530,7 @@ func file_godwit_v1_pairing_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_godwit_v1_pairing_proto_rawDesc), len(file_godwit_v1_pairing_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

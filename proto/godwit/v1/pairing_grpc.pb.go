@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	PairingService_Redeem_FullMethodName = "/godwit.v1.PairingService/Redeem"
 	PairingService_Check_FullMethodName  = "/godwit.v1.PairingService/Check"
+	PairingService_Renew_FullMethodName  = "/godwit.v1.PairingService/Renew"
 )
 
 // PairingServiceClient is the client API for PairingService service.
@@ -36,6 +37,8 @@ type PairingServiceClient interface {
 	Redeem(ctx context.Context, in *RedeemRequest, opts ...grpc.CallOption) (*RedeemResponse, error)
 	// Check says whether the pair stands, as the target sees it.
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error)
+	// Renew replaces the caller's certificate while it is still good.
+	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
 }
 
 type pairingServiceClient struct {
@@ -66,6 +69,16 @@ func (c *pairingServiceClient) Check(ctx context.Context, in *CheckRequest, opts
 	return out, nil
 }
 
+func (c *pairingServiceClient) Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewResponse)
+	err := c.cc.Invoke(ctx, PairingService_Renew_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PairingServiceServer is the server API for PairingService service.
 // All implementations must embed UnimplementedPairingServiceServer
 // for forward compatibility.
@@ -79,6 +92,8 @@ type PairingServiceServer interface {
 	Redeem(context.Context, *RedeemRequest) (*RedeemResponse, error)
 	// Check says whether the pair stands, as the target sees it.
 	Check(context.Context, *CheckRequest) (*CheckResponse, error)
+	// Renew replaces the caller's certificate while it is still good.
+	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
 	mustEmbedUnimplementedPairingServiceServer()
 }
 
@@ -94,6 +109,9 @@ func (UnimplementedPairingServiceServer) Redeem(context.Context, *RedeemRequest)
 }
 func (UnimplementedPairingServiceServer) Check(context.Context, *CheckRequest) (*CheckResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Check not implemented")
+}
+func (UnimplementedPairingServiceServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
 }
 func (UnimplementedPairingServiceServer) mustEmbedUnimplementedPairingServiceServer() {}
 func (UnimplementedPairingServiceServer) testEmbeddedByValue()                        {}
@@ -152,6 +170,24 @@ func _PairingService_Check_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PairingService_Renew_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PairingServiceServer).Renew(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PairingService_Renew_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PairingServiceServer).Renew(ctx, req.(*RenewRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PairingService_ServiceDesc is the grpc.ServiceDesc for PairingService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -166,6 +202,10 @@ var PairingService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Check",
 			Handler:    _PairingService_Check_Handler,
+		},
+		{
+			MethodName: "Renew",
+			Handler:    _PairingService_Renew_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
