@@ -1,0 +1,270 @@
+package workload
+
+import (
+	"flag"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// options exchange two storage classes and two namespaces, the hardest maps to
+// apply twice.
+func options() TransformOptions {
+	return TransformOptions{
+		Namespaces:         map[string]string{"cms": "shop", "shop": "cms"},
+		StorageClasses:     map[string]string{"fast": "slow", "slow": "fast"},
+		MigrationName:      "move",
+		MigrationNamespace: "cms",
+		Time:               time.Date(2026, 4, 5, 6, 7, 8, 0, time.FixedZone("CEST", 7200)),
+		Volumes: map[types.NamespacedName]ClaimVolume{
+			{Namespace: "shop", Name: "data"}: {PersistentVolume: "pv-on-the-target"},
+		},
+	}
+}
+
+func objectsOf(t *testing.T, path string) []unstructured.Unstructured {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := Decode(data)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return objects
+}
+
+func golden(t *testing.T, path string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(want) != string(got) {
+		t.Errorf("%s differs (-update writes it anew); got:\n%s", path, got)
+	}
+}
+
+func TestTransformGolden(t *testing.T) {
+	inputs, err := filepath.Glob("testdata/transform/*.in.yaml")
+	if err != nil || len(inputs) == 0 {
+		t.Fatalf("no inputs: %v", err)
+	}
+	for _, input := range inputs {
+		for _, mode := range []string{"held", "started"} {
+			name := strings.TrimSuffix(filepath.Base(input), ".in.yaml") + "." + mode
+			t.Run(name, func(t *testing.T) {
+				o := options()
+				o.StartApplications = mode == "started"
+				in := objectsOf(t, input)
+				kept := objectsOf(t, input)
+				out, err := Transform(in, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !reflect.DeepEqual(in, kept) {
+					t.Error("Transform changed its argument")
+				}
+				data, err := Encode(out)
+				if err != nil {
+					t.Fatal(err)
+				}
+				golden(t, filepath.Join("testdata/transform", name+".yaml"), data)
+				requireSettled(t, out, o)
+			})
+		}
+	}
+}
+
+// requireSettled transforms what was transformed.
+func requireSettled(t *testing.T, once []unstructured.Unstructured, o TransformOptions) {
+	t.Helper()
+	twice, err := Transform(once, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range once {
+		if !reflect.DeepEqual(once[i].Object, twice[i].Object) {
+			a, _ := Encode(once[i : i+1])
+			b, _ := Encode(twice[i : i+1])
+			t.Errorf("not idempotent; once:\n%s\ntwice:\n%s", a, b)
+		}
+	}
+}
+
+// TestTransformIsIdempotent mixes the fields of the golden inputs at random.
+func TestTransformIsIdempotent(t *testing.T) {
+	var seeds []unstructured.Unstructured
+	inputs, _ := filepath.Glob("testdata/transform/*.in.yaml")
+	for _, input := range inputs {
+		seeds = append(seeds, objectsOf(t, input)...)
+	}
+	for seed := range uint64(3000) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		var objects []unstructured.Unstructured
+		for range 3 {
+			objects = append(objects, mutate(r, seeds))
+		}
+		o := options()
+		o.StartApplications = r.IntN(2) == 0
+		o.SkipServiceUpdate = r.IntN(2) == 0
+		if r.IntN(2) == 0 {
+			o.Namespaces = map[string]string{"cms": "shop", "shop": "store", "other": "cms"}
+			o.StorageClasses = map[string]string{"fast": "slow", "slow": "slower"}
+		}
+		once, err := Transform(objects, o)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		requireSettled(t, once, o)
+		// A start after a hold must give what a start at once gives, but for the
+		// label that a hold leaves.
+		requireReversible(t, objects, o)
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+func requireReversible(t *testing.T, objects []unstructured.Unstructured, o TransformOptions) {
+	t.Helper()
+	o.StartApplications = false
+	heldFirst, err := Transform(objects, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.StartApplications = true
+	later, err := Transform(heldFirst, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct, err := Transform(objects, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range later {
+		a, b := later[i].DeepCopy(), direct[i].DeepCopy()
+		for _, obj := range []*unstructured.Unstructured{a, b} {
+			dropLabels(child(obj.Object, "metadata"), AnnotationMigrated)
+			if spec := child(obj.Object, "spec"); spec["replicas"] == nil && setsReplicas(obj) {
+				spec["replicas"] = int64(1)
+			}
+			if spec := child(obj.Object, "spec"); spec != nil && spec["suspend"] == nil {
+				delete(spec, "suspend")
+			}
+		}
+		if !reflect.DeepEqual(a.Object, b.Object) {
+			x, _ := Encode([]unstructured.Unstructured{*a})
+			y, _ := Encode([]unstructured.Unstructured{*b})
+			t.Errorf("start after hold:\n%s\nstart at once:\n%s", x, y)
+		}
+	}
+}
+
+func setsReplicas(obj *unstructured.Unstructured) bool {
+	switch obj.GetKind() {
+	case "Deployment", "StatefulSet", "ReplicaSet", "DeploymentConfig":
+		return true
+	}
+	return false
+}
+
+// mutate takes one object's kind and grafts parts of others of the same kind, or
+// drops parts.
+func mutate(r *rand.Rand, seeds []unstructured.Unstructured) unstructured.Unstructured {
+	obj := seeds[r.IntN(len(seeds))].DeepCopy()
+	if r.IntN(2) == 0 && obj.GetNamespace() != "" {
+		obj.SetNamespace([]string{"cms", "shop", "other", "unnamed"}[r.IntN(4)])
+	}
+	donor := seeds[r.IntN(len(seeds))].DeepCopy()
+	if r.IntN(2) == 0 {
+		obj.SetAnnotations(donor.GetAnnotations())
+	}
+	if r.IntN(2) == 0 {
+		obj.SetLabels(donor.GetLabels())
+	}
+	spec := child(obj.Object, "spec")
+	if donor.GetKind() == obj.GetKind() {
+		for key, value := range child(donor.Object, "spec") {
+			if r.IntN(2) == 0 {
+				spec[key] = value
+			}
+		}
+	}
+	for _, key := range []string{"replicas", "suspend", "selector", "ports", "clusterIP", "storageClassName"} {
+		if r.IntN(6) == 0 {
+			delete(spec, key)
+		}
+	}
+	return *obj
+}
+
+func TestTransformNeedsItsStamp(t *testing.T) {
+	for name, spoil := range map[string]func(*TransformOptions){
+		"name":      func(o *TransformOptions) { o.MigrationName = "" },
+		"namespace": func(o *TransformOptions) { o.MigrationNamespace = "" },
+		"time":      func(o *TransformOptions) { o.Time = time.Time{} },
+	} {
+		o := options()
+		spoil(&o)
+		if _, err := Transform(nil, o); err == nil {
+			t.Errorf("no error without the %s", name)
+		}
+	}
+}
+
+// TestTransformOfAnotherRun holds for a failback: the source's objects carry the
+// stamp of the run that brought them, and must be mapped all the same.
+func TestTransformOfAnotherRun(t *testing.T) {
+	in := objectsOf(t, "testdata/transform/objects.in.yaml")
+	o := options()
+	there, err := Transform(in, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Time = o.Time.Add(time.Hour)
+	back, err := Transform(there, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range in {
+		if in[i].GetNamespace() != back[i].GetNamespace() {
+			t.Errorf("%s came back to %s", RefOf(&in[i]), back[i].GetNamespace())
+		}
+	}
+}
+
+func TestTransformNamesWhatIsWrong(t *testing.T) {
+	for name, tc := range map[string]struct{ document, want string }{
+		"replicas": {"{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: cms, annotations: {stork.libopenstorage.org/migrationReplicas: many}}, spec: {replicas: 0}}",
+			`transform Deployment.apps cms/web: start: annotation stork.libopenstorage.org/migrationReplicas is "many", not a number of replicas: correct or remove it`},
+		"suspend": {"{apiVersion: batch/v1, kind: CronJob, metadata: {name: c, namespace: cms, annotations: {godwit.io/suspend: perhaps}}, spec: {suspend: true}}",
+			`annotation godwit.io/suspend is "perhaps", neither true nor false`},
+		"daemon set": {"{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: d, namespace: cms}}", "no spec.template.spec"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			objects, err := Decode([]byte(tc.document))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Transform(objects, options()); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %s", err, tc.want)
+			}
+		})
+	}
+}
