@@ -34,7 +34,7 @@ const (
 	Wait ActionKind = "Wait"
 	// Fail ends the Migration.
 	Fail ActionKind = "Fail"
-	// Forget takes back what the target has of a deleted Migration.
+	// Forget takes back what the target has of a failed or deleted Migration.
 	Forget ActionKind = "Forget"
 	// LetGo drops the finalizer.
 	LetGo ActionKind = "LetGo"
@@ -69,7 +69,8 @@ type Observed struct {
 	Volumes                              []Volume
 	// Target is what the target last said; nil before it was asked.
 	Target *TargetStatus
-	Ended  bool
+	// Ended is true once the Migration is final; Failed, whether it failed.
+	Ended, Failed bool
 	// Released is true once nothing of an ended Migration is left on the source.
 	Released bool
 	// Forgotten is true once nothing is left on the target, or it cannot be asked.
@@ -111,6 +112,8 @@ func Next(o Observed) Action {
 		return Action{Kind: Hold}
 	case o.Ended && !o.Released:
 		return Action{Kind: Release}
+	case o.Ended && o.Failed && !o.Forgotten:
+		return Action{Kind: Forget}
 	case o.Ended:
 		return Action{Kind: Nothing}
 	case !o.Admitted:

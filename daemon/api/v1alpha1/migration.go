@@ -205,6 +205,9 @@ type MigrationVolumeInfo struct {
 	Method TransferMethod `json:"method,omitempty"`
 	// +optional
 	MethodReason string `json:"methodReason,omitempty"`
+	// Live says that the volume is read while in use, since it has no snapshots.
+	// +optional
+	Live bool `json:"live,omitempty"`
 	// Step is Snapshot, Backup, Restore or Done.
 	// +optional
 	Step string `json:"step,omitempty"`

@@ -64,6 +64,9 @@ type StandbyClaim struct {
 	VolumeMode  string   `json:"volumeMode"`
 	AccessModes []string `json:"accessModes"`
 	SizeBytes   int64    `json:"sizeBytes"`
+	// SourceVolume is the PersistentVolume's name on the source.
+	// +optional
+	SourceVolume string `json:"sourceVolume,omitempty"`
 }
 
 // StandbyStatus tells how far it is.
@@ -97,14 +100,25 @@ type StandbyVolume struct {
 	// Volume is the PersistentVolume.
 	// +optional
 	Volume string `json:"volume,omitempty"`
+	// Wants is the round's image of it, Kind is Block or Tree, Filesystem what is
+	// on it, ImageBytes how large it is.
+	// +optional
+	Wants string `json:"wants,omitempty"`
+	// +optional
+	Kind string `json:"kind,omitempty"`
+	// +optional
+	Filesystem string `json:"filesystem,omitempty"`
+	// +optional
+	ImageBytes int64 `json:"imageBytes,omitempty"`
 	// Image that it holds, whole; empty while one is being applied.
 	// +optional
 	Image string `json:"image,omitempty"`
 	// HandedOver says that the application's claim has it.
 	// +optional
 	HandedOver bool `json:"handedOver,omitempty"`
+	// Failed says that it never will hold the image; Reason says why.
 	// +optional
-	Phase string `json:"phase,omitempty"`
+	Failed bool `json:"failed,omitempty"`
 	// +optional
 	Reason string `json:"reason,omitempty"`
 	// +optional
