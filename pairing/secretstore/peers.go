@@ -1,0 +1,124 @@
+package secretstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/godwit-io/godwit/pairing"
+)
+
+// Peers keeps peers in Secrets.
+type Peers struct{ store *Store }
+
+var _ pairing.PeerStore = (*Peers)(nil)
+
+// peerRecord is the part of a peer that is no secret.
+type peerRecord struct {
+	PairID             string            `json:"pairID"`
+	Direction          pairing.Direction `json:"direction"`
+	ClusterID          string            `json:"clusterID"`
+	ClusterName        string            `json:"clusterName,omitempty"`
+	Endpoint           string            `json:"endpoint,omitempty"`
+	Namespaces         []string          `json:"namespaces,omitempty"`
+	Admin              bool              `json:"admin,omitempty"`
+	Namespace          string            `json:"namespace,omitempty"`
+	BackupLocation     string            `json:"backupLocation,omitempty"`
+	Certificate        []byte            `json:"certificate,omitempty"`
+	Authority          []byte            `json:"authority,omitempty"`
+	SealingPublicKey   []byte            `json:"sealingPublicKey,omitempty"`
+	RepositoryPrefix   string            `json:"repositoryPrefix,omitempty"`
+	Created            time.Time         `json:"created"`
+	CertificateExpires time.Time         `json:"certificateExpires,omitzero"`
+}
+
+// The secrets of a peer, by their keys in the Secret.
+const (
+	clientKey          = "clientKey"
+	sealingKey         = "sealingKey"
+	repositoryPassword = "repositoryPassword" //nolint:gosec // the name of a key, not a password
+)
+
+func peerName(d pairing.Direction, pairID string) string {
+	return "godwit-peer-" + string(d) + "-" + pairID
+}
+
+// Get is pairing.PeerStore's.
+func (p *Peers) Get(ctx context.Context, d pairing.Direction, pairID string) (pairing.Peer, error) {
+	secret, err := p.store.get(ctx, peerName(d, pairID))
+	if err != nil {
+		return pairing.Peer{}, err
+	}
+	return peerFrom(secret)
+}
+
+// List is pairing.PeerStore's.
+func (p *Peers) List(ctx context.Context, d pairing.Direction) ([]pairing.Peer, error) {
+	secrets, err := p.store.list(ctx, client.MatchingLabels{KindLabel: KindPeer, DirectionLabel: string(d)})
+	if err != nil {
+		return nil, err
+	}
+	peers := make([]pairing.Peer, 0, len(secrets))
+	for i := range secrets {
+		peer, err := peerFrom(&secrets[i])
+		if err != nil {
+			return nil, err
+		}
+		peers = append(peers, peer)
+	}
+	return peers, nil
+}
+
+// Put is pairing.PeerStore's.
+func (p *Peers) Put(ctx context.Context, peer pairing.Peer) (pairing.Peer, error) {
+	body, err := encode(peerRecord{
+		PairID: peer.PairID, Direction: peer.Direction, ClusterID: peer.ClusterID, ClusterName: peer.ClusterName,
+		Endpoint: peer.Endpoint, Namespaces: peer.Scope.Namespaces, Admin: peer.Scope.Admin,
+		Namespace: peer.Namespace, BackupLocation: peer.BackupLocation,
+		Certificate: peer.Certificate, Authority: peer.Authority, SealingPublicKey: peer.SealingPublicKey,
+		RepositoryPrefix: peer.RepositoryPrefix,
+		Created:          peer.Created.UTC(), CertificateExpires: peer.CertificateExpires.UTC(),
+	})
+	if err != nil {
+		return pairing.Peer{}, fmt.Errorf("peer of pair %s: %w", peer.PairID, err)
+	}
+	secret := p.store.secret(peerName(peer.Direction, peer.PairID), KindPeer, peer.Version)
+	secret.Labels[DirectionLabel] = string(peer.Direction)
+	secret.Data = map[string][]byte{recordKey: body}
+	for key, value := range map[string]pairing.Secret{
+		clientKey: peer.ClientKey, sealingKey: peer.SealingKey, repositoryPassword: peer.RepositoryPassword,
+	} {
+		if value != "" {
+			secret.Data[key] = []byte(value.Reveal())
+		}
+	}
+	stored, err := p.store.put(ctx, secret)
+	if err != nil {
+		return pairing.Peer{}, err
+	}
+	return peerFrom(stored)
+}
+
+// Delete is pairing.PeerStore's.
+func (p *Peers) Delete(ctx context.Context, d pairing.Direction, pairID string) error {
+	return p.store.delete(ctx, peerName(d, pairID))
+}
+
+func peerFrom(secret *corev1.Secret) (pairing.Peer, error) {
+	var record peerRecord
+	if err := decode(secret, &record); err != nil {
+		return pairing.Peer{}, err
+	}
+	return pairing.Peer{
+		PairID: record.PairID, Direction: record.Direction, ClusterID: record.ClusterID, ClusterName: record.ClusterName,
+		Endpoint: record.Endpoint, Scope: pairing.Scope{Namespaces: record.Namespaces, Admin: record.Admin},
+		Namespace: record.Namespace, BackupLocation: record.BackupLocation,
+		ClientKey: pairing.Secret(secret.Data[clientKey]), Certificate: record.Certificate, Authority: record.Authority,
+		SealingKey: pairing.Secret(secret.Data[sealingKey]), SealingPublicKey: record.SealingPublicKey,
+		RepositoryPassword: pairing.Secret(secret.Data[repositoryPassword]), RepositoryPrefix: record.RepositoryPrefix,
+		Created: record.Created, CertificateExpires: record.CertificateExpires, Version: secret.ResourceVersion,
+	}, nil
+}
