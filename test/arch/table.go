@@ -59,10 +59,10 @@ func engineRows() []Row {
 			Package: "snapshot/kopiastore", Uses: []string{"snapshot"},
 			Outside: []string{
 				"github.com/kopia/kopia", "github.com/minio/minio-go/v7", "github.com/pkg/xattr",
-				"golang.org/x/sync", "golang.org/x/sys",
+				"github.com/klauspost/compress/s2", "golang.org/x/crypto/scrypt", "golang.org/x/sync", "golang.org/x/sys",
 			},
 			Never: []Ban{noKubernetes},
-			Why:   "the store is kopia and the object store's client; anything more would tie the format to it",
+			Why:   "the store is kopia, the object store's client, and the codecs that kopia itself uses; anything more would tie the format to it",
 		},
 		{
 			Package: "snapshot/cbt", Uses: []string{"snapshot"},
