@@ -1,0 +1,85 @@
+package cluster
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/godwit-io/godwit/test/sandbox/internal/node"
+)
+
+// driver is one CSI driver of the cluster.
+type driver struct {
+	Name     string // as in StorageClass.provisioner
+	Flavor   string // as the driver's --flavor
+	Folder   string // on the cluster's volumes image
+	Attach   bool   // volumes are attached to a node before use
+	Snapshot bool
+	CBT      bool // changed blocks between snapshots
+	// provisioner are further arguments of the driver's provisioner.
+	provisioner []string
+}
+
+// Names of the drivers that every cluster has.
+const (
+	BlockDriver = "csi.test.godwit.io"
+	FilesDriver = "files.test.godwit.io"
+)
+
+func drivers() []driver {
+	return []driver{
+		{Name: BlockDriver, Flavor: "block-cbt", Folder: "block", Attach: true, Snapshot: true, CBT: true, provisioner: []string{"--default-fstype=ext4"}},
+		{Name: FilesDriver, Flavor: "shared", Folder: "files"},
+	}
+}
+
+func (d driver) socket() string {
+	return filepath.Join("/var/lib/kubelet/plugins", d.Name, "csi.sock")
+}
+
+// drivers runs each driver on node i.
+func (c Cluster) drivers(i int) []node.Daemon {
+	mode := "--mode=node"
+	if i == 0 {
+		mode = "--mode=all"
+	}
+	var all []node.Daemon
+	for _, d := range drivers() {
+		all = append(all, c.daemon(i, "csidriver-"+d.Folder, "csidriver", nil,
+			"--endpoint=unix://"+d.socket(), "--node-id="+c.NodeName(i), "--state-dir="+c.path("csi", d.Folder),
+			"--driver-name="+d.Name, "--kubelet-dir=/var/lib/kubelet", "--flavor="+d.Flavor, mode, "--registration"))
+	}
+	return all
+}
+
+// sidecars bring the drivers of node 0 and the API server together.
+func (c Cluster) sidecars() []node.Daemon {
+	kubeconfig := "--kubeconfig=" + c.path("addons.kubeconfig")
+	qps := []string{"--kube-api-qps=100", "--kube-api-burst=200"}
+	groups := "--feature-gates=CSIVolumeGroupSnapshot=true"
+	all := []node.Daemon{
+		c.daemon(0, "snapshot-controller", "snapshot-controller", []node.Probe{c.api()}, append(qps, kubeconfig, groups)...),
+	}
+	for _, d := range drivers() {
+		address := "--csi-address=" + d.socket()
+		ready := []node.Probe{{Socket: d.socket()}, c.api()}
+		add := func(program string, args ...string) {
+			args = append(append([]string{kubeconfig, address}, qps...), args...)
+			all = append(all, c.daemon(0, program+"-"+d.Folder, program, ready, args...))
+		}
+		add("csi-provisioner", append(d.provisioner, "--extra-create-metadata")...)
+		add("csi-resizer")
+		if d.Attach {
+			add("csi-attacher")
+		}
+		if d.Snapshot {
+			add("csi-snapshotter", "--extra-create-metadata", groups)
+		}
+		if d.CBT {
+			add("csi-snapshot-metadata", "--tls-cert="+c.pki("snapshot-metadata.crt"), "--tls-key="+c.pki("snapshot-metadata.key"),
+				fmt.Sprintf("--port=%d", snapshotMetadataPort), "--http-endpoint=127.0.0.1:8088")
+		}
+	}
+	return all
+}
+
+const snapshotMetadataPort = 50051
