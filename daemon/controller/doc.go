@@ -1,0 +1,78 @@
+// Package controller owns the source's reconcilers: BackupLocation, ClusterPair
+// and Migration. Each loads its object, observes the world, lets a pure
+// decision name one action, takes it, and writes the status.
+//
+// Its words are those of migrate and of the custom resources. It never touches
+// kopia, grpc or a device: those are handed to it as interfaces.
+package controller
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/godwit-io/godwit/daemon/migrate"
+	"github.com/godwit-io/godwit/pairing"
+	"github.com/godwit-io/godwit/snapshot"
+	"github.com/godwit-io/godwit/snapshot/csi"
+)
+
+// Remote reaches the other clusters of this cluster's pairs.
+type Remote interface {
+	// Join redeems a token for the ClusterPair of a namespace, or goes on with a
+	// redemption that a crash cut off.
+	Join(ctx context.Context, t pairing.Token, namespace string) (pairing.Peer, error)
+	// Check asks the target how the pair stands.
+	Check(ctx context.Context, p pairing.Peer) (RemoteState, error)
+	// Target is the agent on the other side of the pair.
+	Target(ctx context.Context, p pairing.Peer) (migrate.Target, error)
+	// Leave closes what is open to the pair.
+	Leave(pairID string)
+}
+
+// RemoteState is how the pair stands, as the target sees it.
+type RemoteState struct {
+	CertificateExpires time.Time
+	// StorageError is empty when the target reaches the repository.
+	StorageError string
+}
+
+// Snapshots takes CSI snapshots and exposes them to nodes.
+type Snapshots interface {
+	Capability(ctx context.Context, pvc *corev1.PersistentVolumeClaim) (csi.Capability, error)
+	EnsureSnapshot(ctx context.Context, r csi.SnapshotRequest) (csi.SnapshotState, error)
+	EnsureExposure(ctx context.Context, r csi.ExposureRequest) (csi.Mounted, error)
+	Release(ctx context.Context, o csi.Owner) (bool, error)
+}
+
+// Locator finds the repository of a pair.
+type Locator interface {
+	Location(ctx context.Context, name types.NamespacedName) (snapshot.Location, error)
+	// ForPeer and EnsureSecret take this side's BackupLocation as namespace/name.
+	ForPeer(ctx context.Context, p pairing.Peer, backupLocation string) (snapshot.Location, error)
+	EnsureSecret(ctx context.Context, p pairing.Peer, backupLocation string) (string, error)
+	DeleteSecret(ctx context.Context, pairID string) error
+}
+
+// Events tells users what happened to their objects.
+type Events = events.EventRecorder
+
+// The labels and annotations that tie what is made to what it was made for.
+const (
+	labelOwner            = "godwit.io/owner"
+	labelManaged          = "app.kubernetes.io/managed-by"
+	annotationOwnerName   = "godwit.io/owner-name"
+	annotationOwnerNS     = "godwit.io/owner-namespace"
+	managedBy             = "godwit"
+	clusterPairRecheck    = 30 * time.Second
+	backupLocationRecheck = 5 * time.Minute
+	backupLocationRetry   = 30 * time.Second
+	clusterPairRetry      = 5 * time.Second
+	migrationPoll         = time.Second
+	migrationWait         = 5 * time.Second
+	forgetPatience        = 2 * time.Minute
+)

@@ -1,0 +1,198 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
+	"github.com/godwit-io/godwit/daemon/migrate"
+	"github.com/godwit-io/godwit/daemon/workload"
+	"github.com/godwit-io/godwit/pairing"
+	"github.com/godwit-io/godwit/snapshot"
+)
+
+// +kubebuilder:rbac:groups=godwit.io,resources=migrations,verbs=get;list;watch;update;patch
+// +kubebuilder:rbac:groups=godwit.io,resources=migrations/status;migrations/finalizers,verbs=get;update;patch
+// +kubebuilder:rbac:groups=godwit.io,resources=volumetransfers,verbs=get;list;watch;create;update;patch;delete
+// +kubebuilder:rbac:groups="",resources=namespaces;persistentvolumeclaims;persistentvolumes,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",namespace=godwit-system,resources=secrets,verbs=get;create;update;delete
+
+// Migrations carries out Migrations on the source.
+type Migrations struct {
+	Client    client.Client
+	Peers     pairing.PeerStore
+	Remote    Remote
+	Locator   Locator
+	Opener    snapshot.Opener
+	Snapshots Snapshots
+	// Objects is this cluster as objects are collected from it.
+	Objects workload.Cluster
+	Events  Events
+	// ClusterID is this cluster's.
+	ClusterID string
+	// Namespace is Godwit's own; AdminNamespace may migrate any other.
+	Namespace, AdminNamespace string
+	// Concurrent bounds how many Migrations advance at once.
+	Concurrent int
+	Now        func() time.Time
+}
+
+// SetupWithManager registers the reconciler.
+func (r *Migrations) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		For(&api.Migration{}).
+		Watches(&api.VolumeTransfer{}, handler.EnqueueRequestsFromMapFunc(ownerOf)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: r.Concurrent}).
+		Complete(r)
+}
+
+func ownerOf(_ context.Context, o client.Object) []reconcile.Request {
+	a := o.GetAnnotations()
+	if a[annotationOwnerName] == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: a[annotationOwnerNS], Name: a[annotationOwnerName]}}}
+}
+
+// run is one reconciliation: what was loaded and found on the way.
+type run struct {
+	*Migrations
+	m        *api.Migration
+	before   *api.Migration
+	pair     *api.ClusterPair
+	peer     pairing.Peer
+	target   migrate.Target
+	claims   []claim
+	observed migrate.Observed
+}
+
+// Reconcile takes one Migration one action further.
+func (r *Migrations) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var m api.Migration
+	if err := r.Client.Get(ctx, req.NamespacedName, &m); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	x := &run{Migrations: r, m: &m, before: m.DeepCopy()}
+	if err := x.observe(ctx); err != nil {
+		return x.stumble(ctx, err)
+	}
+	action := migrate.Next(x.observed)
+	requeue, err := x.act(ctx, action)
+	if err != nil {
+		return x.stumble(ctx, err)
+	}
+	if action.Kind == migrate.LetGo || action.Kind == migrate.Nothing {
+		return ctrl.Result{}, nil
+	}
+	return ctrl.Result{RequeueAfter: requeue}, x.save(ctx)
+}
+
+// act takes the one action and says when to look again.
+func (x *run) act(ctx context.Context, a migrate.Action) (time.Duration, error) {
+	const soon = time.Millisecond
+	switch a.Kind {
+	case migrate.Hold:
+		controllerutil.AddFinalizer(x.m, api.Finalizer)
+		return soon, x.Client.Patch(ctx, x.m, client.MergeFrom(x.before))
+	case migrate.LetGo:
+		controllerutil.RemoveFinalizer(x.m, api.Finalizer)
+		return 0, client.IgnoreNotFound(x.Client.Patch(ctx, x.m, client.MergeFrom(x.before)))
+	case migrate.Wait:
+		x.waiting(a.Reason, a.Message)
+		return migrationWait, nil
+	case migrate.Fail:
+		x.fail(a.Reason, a.Message)
+		return soon, nil
+	case migrate.Admit:
+		return soon, x.admit(ctx)
+	case migrate.AskTarget:
+		return soon, x.askTarget(ctx)
+	case migrate.TakeSnapshots:
+		return migrationPoll, x.takeSnapshots(ctx)
+	case migrate.Upload:
+		return migrationPoll, x.upload(ctx)
+	case migrate.SealRound:
+		return soon, x.seal(ctx)
+	case migrate.BeginTarget:
+		return migrationPoll, x.begin(ctx)
+	case migrate.PollTarget:
+		x.showTarget()
+		return migrationPoll, nil
+	case migrate.Finish:
+		x.finish()
+		return soon, nil
+	case migrate.Release:
+		return migrationPoll, x.release(ctx)
+	case migrate.Forget:
+		return migrationPoll, x.forget(ctx)
+	case migrate.Nothing:
+		return 0, nil
+	}
+	return 0, fmt.Errorf("migration %s/%s: action %q is unknown", x.m.Namespace, x.m.Name, a.Kind)
+}
+
+// stumble decides, in this one place, whether an error ends a Migration or is
+// tried again: only what its owner has to change ends it.
+func (x *run) stumble(ctx context.Context, err error) (ctrl.Result, error) {
+	if ctx.Err() != nil {
+		return ctrl.Result{}, ctx.Err()
+	}
+	var f *finalError
+	if errors.As(err, &f) && x.m.DeletionTimestamp.IsZero() && x.m.Status.Stage != api.MigrationStageFinal {
+		x.fail(f.reason, f.Error())
+		return ctrl.Result{RequeueAfter: time.Millisecond}, x.save(ctx)
+	}
+	reason := "Retrying"
+	if errors.Is(err, pairing.ErrUnreachable) {
+		reason = "TargetUnreachable"
+	}
+	x.waiting(reason, err.Error())
+	if saveErr := x.save(ctx); saveErr != nil {
+		return ctrl.Result{}, errors.Join(err, saveErr)
+	}
+	if reason == "TargetUnreachable" {
+		return ctrl.Result{RequeueAfter: migrationWait}, nil
+	}
+	return ctrl.Result{}, err
+}
+
+// save writes the status where it changed.
+func (x *run) save(ctx context.Context) error {
+	x.m.Status.ObservedGeneration = x.m.Generation
+	x.summarize()
+	if equality.Semantic.DeepEqual(x.before.Status, x.m.Status) {
+		return nil
+	}
+	base := x.before.DeepCopy()
+	base.ResourceVersion = x.m.ResourceVersion
+	base.Finalizers = x.m.Finalizers
+	if err := x.Client.Status().Patch(ctx, x.m, client.MergeFrom(base)); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	x.announce()
+	return nil
+}
+
+// finalError is one that trying again does not mend.
+type finalError struct {
+	reason string
+	err    error
+}
+
+func (e *finalError) Error() string { return e.err.Error() }
+func (e *finalError) Unwrap() error { return e.err }
+
+func final(reason, format string, args ...any) error {
+	return &finalError{reason: reason, err: fmt.Errorf(format, args...)}
+}

@@ -1,0 +1,245 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
+	"github.com/godwit-io/godwit/daemon/migrate"
+	"github.com/godwit-io/godwit/pairing"
+	"github.com/godwit-io/godwit/snapshot"
+	"github.com/godwit-io/godwit/snapshot/csi"
+)
+
+// The conditions that remember how far a Standby came.
+const (
+	conditionRead      = "RoundRead"
+	conditionApplied   = "Applied"
+	conditionTidy      = "Tidy"
+	conditionTakenBack = "TakenBack"
+)
+
+func isUnknown(err error) bool { return errors.Is(err, migrate.ErrUnknownRound) }
+
+// SetupWithManager registers the Standby reconciler.
+func (a *Agent) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		For(&api.Standby{}).
+		Watches(&api.VolumeTransfer{}, handler.EnqueueRequestsFromMapFunc(a.standbyOf)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: a.Concurrent}).
+		Complete(a)
+}
+
+func (a *Agent) standbyOf(_ context.Context, o client.Object) []reconcile.Request {
+	name := o.GetAnnotations()[annotationStandby]
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: a.Namespace, Name: name}}}
+}
+
+// run is one reconciliation of one Standby.
+type run struct {
+	*Agent
+	s      *api.Standby
+	before *api.Standby
+	peer   pairing.Peer
+}
+
+// Reconcile takes one Standby one action further.
+func (a *Agent) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var s api.Standby
+	if err := a.Client.Get(ctx, req.NamespacedName, &s); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	x := &run{Agent: a, s: &s, before: s.DeepCopy()}
+	observed, err := x.observe(ctx)
+	if err != nil {
+		return x.stumble(ctx, err)
+	}
+	action := migrate.NextStandby(observed)
+	requeue, err := x.act(ctx, action)
+	if err != nil {
+		return x.stumble(ctx, err)
+	}
+	switch action.Kind {
+	case migrate.LetGoStandby, migrate.RestStandby, migrate.HoldStandby:
+		return ctrl.Result{RequeueAfter: requeue}, nil
+	}
+	return ctrl.Result{RequeueAfter: requeue}, x.save(ctx)
+}
+
+func (x *run) has(condition string) bool {
+	return meta.IsStatusConditionTrue(x.s.Status.Conditions, condition)
+}
+
+func (x *run) mark(condition, reason, message string) {
+	meta.SetStatusCondition(&x.s.Status.Conditions, metav1.Condition{
+		Type: condition, Status: metav1.ConditionTrue, Reason: reason, Message: message, ObservedGeneration: x.s.Generation,
+	})
+}
+
+func (x *run) observe(ctx context.Context) (migrate.ObservedStandby, error) {
+	o := migrate.ObservedStandby{
+		Deleting: !x.s.DeletionTimestamp.IsZero(), HasFinalizer: controllerutil.ContainsFinalizer(x.s, api.Finalizer),
+		RoundRead: x.has(conditionRead), Applied: x.has(conditionApplied),
+		Ready: x.s.Status.Phase == api.StandbyReady, Failed: x.s.Status.Phase == api.StandbyFailed,
+		Tidy: x.has(conditionTidy), TakenBack: x.has(conditionTakenBack),
+	}
+	var err error
+	x.peer, err = x.Peers.Get(ctx, pairing.Incoming, x.s.Spec.PairID)
+	if err != nil && !errors.Is(err, pairing.ErrNotFound) {
+		return o, fmt.Errorf("read pair %s: %w", x.s.Spec.PairID, err)
+	}
+	o.PairFound = err == nil
+	for _, v := range x.s.Status.Volumes {
+		volume := migrate.StandbyVolume{Name: v.Namespace + "/" + v.Name, Holds: v.Wants != "" && v.Image == v.Wants, HandedOver: v.HandedOver}
+		if v.Failed {
+			volume.Failed = v.Reason
+		}
+		o.Volumes = append(o.Volumes, volume)
+	}
+	return o, nil
+}
+
+func (x *run) act(ctx context.Context, a migrate.StandbyAction) (time.Duration, error) {
+	const soon = time.Millisecond
+	switch a.Kind {
+	case migrate.HoldStandby:
+		controllerutil.AddFinalizer(x.s, api.Finalizer)
+		return soon, x.Client.Patch(ctx, x.s, client.MergeFrom(x.before))
+	case migrate.LetGoStandby:
+		controllerutil.RemoveFinalizer(x.s, api.Finalizer)
+		return 0, client.IgnoreNotFound(x.Client.Patch(ctx, x.s, client.MergeFrom(x.before)))
+	case migrate.WaitForPair:
+		x.s.Status.Message = a.Message
+		return standbyWait, nil
+	case migrate.FailStandby:
+		x.fail(a.Message)
+		return soon, nil
+	case migrate.ReadRound:
+		return soon, x.readRound(ctx)
+	case migrate.BringForward:
+		return standbyPoll, x.bringForward(ctx)
+	case migrate.HandOver:
+		return standbyPoll / 4, x.handOver(ctx)
+	case migrate.ApplyObjects:
+		return soon, x.applyObjects(ctx)
+	case migrate.TidyUp:
+		return standbyPoll, x.tidyUp(ctx)
+	case migrate.TakeBack:
+		return standbyPoll, x.takeBack(ctx)
+	case migrate.RestStandby:
+		return 0, nil
+	}
+	return 0, fmt.Errorf("standby %s: action %q is unknown", x.s.Name, a.Kind)
+}
+
+func (x *run) fail(message string) {
+	x.s.Status.Phase, x.s.Status.Message = api.StandbyFailed, message
+	meta.SetStatusCondition(&x.s.Status.Conditions, metav1.Condition{
+		Type: api.ConditionReady, Status: metav1.ConditionFalse, Reason: "Failed", Message: message, ObservedGeneration: x.s.Generation,
+	})
+	x.Events.Eventf(x.s, nil, corev1.EventTypeWarning, "Failed", "BringUp", "%s", message)
+}
+
+// stumble decides, in this one place, whether an error ends the work or is
+// tried again. A round that is not what the source sealed is never tried again.
+func (x *run) stumble(ctx context.Context, err error) (ctrl.Result, error) {
+	if ctx.Err() != nil {
+		return ctrl.Result{}, ctx.Err()
+	}
+	refused := errors.Is(err, snapshot.ErrSignature) || errors.Is(err, snapshot.ErrCorrupt) || errors.Is(err, errRefused) || csi.IsFinal(err)
+	if refused && x.s.DeletionTimestamp.IsZero() {
+		x.fail(err.Error())
+		return ctrl.Result{RequeueAfter: time.Millisecond}, x.save(ctx)
+	}
+	x.s.Status.Message = err.Error()
+	return ctrl.Result{}, errors.Join(err, x.save(ctx))
+}
+
+var errRefused = errors.New("refused")
+
+func (x *run) save(ctx context.Context) error {
+	x.s.Status.ObservedGeneration = x.s.Generation
+	if equality.Semantic.DeepEqual(x.before.Status, x.s.Status) {
+		return nil
+	}
+	base := x.before.DeepCopy()
+	base.ResourceVersion = x.s.ResourceVersion
+	return client.IgnoreNotFound(x.Client.Status().Patch(ctx, x.s, client.MergeFrom(base)))
+}
+
+// readRound records the images of the sealed round, once its seal is checked.
+func (x *run) readRound(ctx context.Context) error {
+	point, _, err := x.sealedRound(ctx)
+	if err != nil {
+		return err
+	}
+	volumes := make([]api.StandbyVolume, 0, len(x.s.Spec.Volumes))
+	for _, c := range x.s.Spec.Volumes {
+		image, err := imageOf(point, c)
+		if err != nil {
+			return err
+		}
+		volumes = append(volumes, api.StandbyVolume{
+			Namespace: c.Namespace, Name: c.Name, Wants: string(image.ID), Kind: string(image.Kind),
+			Filesystem: image.Filesystem, ImageBytes: image.Size, BytesTotal: image.Size,
+		})
+	}
+	x.s.Status.Volumes, x.s.Status.Phase, x.s.Status.Message = volumes, api.StandbyVolumes, ""
+	x.mark(conditionRead, "SealChecked", "round "+point.Round+" was sealed by cluster "+point.Cluster)
+	return nil
+}
+
+// sealedRound reads the round and checks that the paired cluster sealed it for
+// this very application.
+func (x *run) sealedRound(ctx context.Context) (snapshot.RecoveryPoint, []byte, error) {
+	var point snapshot.RecoveryPoint
+	location, err := x.Locator.ForPeer(ctx, x.peer, x.peer.BackupLocation)
+	if err != nil {
+		return point, nil, err
+	}
+	repository, err := x.Opener.Open(ctx, location, false)
+	if err != nil {
+		return point, nil, err
+	}
+	sealed, err := repository.Sealed(ctx, x.s.Spec.Application, x.s.Spec.Round)
+	if err = errors.Join(err, repository.Close(ctx)); err != nil {
+		return point, nil, fmt.Errorf("read round %s of %s: %w", x.s.Spec.Round, x.s.Spec.Application, err)
+	}
+	point, err = sealed.Read(x.peer.SealingPublicKey)
+	if err != nil {
+		return point, nil, err
+	}
+	if point.App != x.s.Spec.Application || point.Round != x.s.Spec.Round || point.Cluster != x.peer.ClusterID {
+		return point, nil, fmt.Errorf("%w: the recovery point is of round %s of %s in cluster %s, not of what was asked for", errRefused, point.Round, point.App, point.Cluster)
+	}
+	if sealed.Objects == nil {
+		return point, nil, fmt.Errorf("%w: round %s has no objects", errRefused, point.Round)
+	}
+	return point, sealed.Objects, nil
+}
+
+func imageOf(point snapshot.RecoveryPoint, c api.StandbyClaim) (snapshot.Image, error) {
+	for _, image := range point.Images {
+		if image.Volume.Namespace == c.Namespace && image.Volume.Name == c.Name {
+			return image, nil
+		}
+	}
+	return snapshot.Image{}, fmt.Errorf("%w: round %s has no image of claim %s/%s", errRefused, point.Round, c.Namespace, c.Name)
+}

@@ -1,0 +1,179 @@
+package target
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
+	"github.com/godwit-io/godwit/daemon/workload"
+)
+
+// tidyUp drops what only the work needed. A round that was applied whole is
+// ready from here on; its volumes get back the policy of their class.
+func (x *run) tidyUp(ctx context.Context) error {
+	done, err := x.dropTransfers(ctx)
+	if err != nil || !done {
+		return err
+	}
+	if done, err = x.dropHolds(ctx); err != nil || !done {
+		return err
+	}
+	if x.s.Status.Phase == api.StandbyFailed {
+		if err := x.dropClaims(ctx); err != nil {
+			return err
+		}
+		x.mark(conditionTidy, "Tidy", "nothing temporary is left")
+		return nil
+	}
+	if !x.s.DeletionTimestamp.IsZero() && x.s.Status.Phase != api.StandbyReady {
+		x.mark(conditionTidy, "Tidy", "nothing temporary is left")
+		return nil
+	}
+	if err := x.restorePolicies(ctx); err != nil {
+		return err
+	}
+	if err := x.deleteUndo(ctx); err != nil {
+		return err
+	}
+	now := metav1.NewTime(x.Now())
+	if x.s.Status.Reached == nil {
+		x.s.Status.Reached = &now
+	}
+	x.s.Status.Phase, x.s.Status.Round, x.s.Status.Message = api.StandbyReady, x.s.Spec.Round, ""
+	meta.SetStatusCondition(&x.s.Status.Conditions, metav1.Condition{
+		Type: api.ConditionReady, Status: metav1.ConditionTrue, Reason: "Ready", Message: "holds round " + x.s.Spec.Round, ObservedGeneration: x.s.Generation,
+	})
+	x.mark(conditionTidy, "Tidy", "nothing temporary is left")
+	return nil
+}
+
+// restorePolicies gives handed-over volumes the reclaim policy of their class,
+// which they lacked while a slip could have deleted the only copy.
+func (x *run) restorePolicies(ctx context.Context) error {
+	volumes, err := x.madeVolumes(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range volumes {
+		pv := &volumes[i]
+		policy := pv.Annotations[annotationReclaim]
+		if policy == "" {
+			continue
+		}
+		before := pv.DeepCopy()
+		delete(pv.Annotations, annotationReclaim)
+		pv.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimPolicy(policy)
+		if err := x.Client.Patch(ctx, pv, client.MergeFrom(before)); err != nil {
+			return fmt.Errorf("give volume %s its reclaim policy %s: %w", pv.Name, policy, err)
+		}
+	}
+	return nil
+}
+
+func (x *run) madeVolumes(ctx context.Context) ([]corev1.PersistentVolume, error) {
+	var list corev1.PersistentVolumeList
+	if err := x.Live.List(ctx, &list, client.MatchingLabels{labelOwner: string(x.s.UID)}); err != nil {
+		return nil, fmt.Errorf("list volumes of Standby %s: %w", x.s.Name, err)
+	}
+	return list.Items, nil
+}
+
+// dropClaims deletes standby claims that were not handed over, and with them
+// their storage by the policy of its class.
+func (x *run) dropClaims(ctx context.Context) error {
+	var claims corev1.PersistentVolumeClaimList
+	if err := x.Live.List(ctx, &claims, client.InNamespace(x.Namespace), client.MatchingLabels{labelOwner: string(x.s.UID)}); err != nil {
+		return fmt.Errorf("list standby claims of %s: %w", x.s.Name, err)
+	}
+	for i := range claims.Items {
+		if err := x.Client.Delete(ctx, &claims.Items[i]); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("delete standby claim %s: %w", claims.Items[i].Name, err)
+		}
+	}
+	return nil
+}
+
+// takeBack undoes a round that never got ready: objects, then volumes.
+func (x *run) takeBack(ctx context.Context) error {
+	done, err := x.dropTransfers(ctx)
+	if err != nil || !done {
+		return err
+	}
+	if done, err = x.dropHolds(ctx); err != nil || !done {
+		return err
+	}
+	undo, err := x.loadUndo(ctx)
+	if err != nil {
+		return err
+	}
+	if err := x.undoObjects(ctx, undo); err != nil {
+		return err
+	}
+	if done, err = x.dropVolumes(ctx); err != nil || !done {
+		return err
+	}
+	if err := x.dropClaims(ctx); err != nil {
+		return err
+	}
+	if err := x.deleteUndo(ctx); err != nil {
+		return err
+	}
+	x.mark(conditionTakenBack, "TakenBack", "what was made for this round is gone")
+	return nil
+}
+
+// undoObjects goes through the waves backwards.
+func (x *run) undoObjects(ctx context.Context, undo map[string]workload.Applied) error {
+	if len(undo) == 0 {
+		return nil
+	}
+	objects, err := x.objects(ctx)
+	if err != nil {
+		return err
+	}
+	waves := workload.Order(objects)
+	for i := len(waves) - 1; i >= 0; i-- {
+		for _, object := range waves[i].Objects {
+			ref := workload.RefOf(&object)
+			applied, known := undo[ref.String()]
+			if !known {
+				continue
+			}
+			if err := workload.Undo(ctx, x.Objects, applied, workload.UndoOptions{}); err != nil {
+				return fmt.Errorf("take back %s: %w", ref, err)
+			}
+		}
+	}
+	return nil
+}
+
+// dropVolumes deletes the volumes that were made for the application, with
+// their storage: they hold a copy of what is in the repository, and no pod ran.
+func (x *run) dropVolumes(ctx context.Context) (bool, error) {
+	volumes, err := x.madeVolumes(ctx)
+	if err != nil {
+		return false, err
+	}
+	for i := range volumes {
+		pv := &volumes[i]
+		if pv.Status.Phase == corev1.VolumeBound {
+			continue // Its claim is being undone.
+		}
+		if pv.Spec.PersistentVolumeReclaimPolicy != corev1.PersistentVolumeReclaimDelete && pv.Annotations[annotationReclaim] == string(corev1.PersistentVolumeReclaimDelete) {
+			before := pv.DeepCopy()
+			pv.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimDelete
+			if err := x.Client.Patch(ctx, pv, client.MergeFrom(before)); err != nil {
+				return false, fmt.Errorf("give volume %s back to its class: %w", pv.Name, err)
+			}
+		}
+		if err := x.Client.Delete(ctx, pv); client.IgnoreNotFound(err) != nil {
+			return false, fmt.Errorf("delete volume %s: %w", pv.Name, err)
+		}
+	}
+	return len(volumes) == 0, nil
+}
