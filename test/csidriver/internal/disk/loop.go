@@ -13,6 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// sectorSize is the logical sector of every loop, in bytes.
+const sectorSize = 512
+
 // Loop is a loop device that is bound to an image.
 type Loop struct {
 	// Number is N in /dev/loopN.
@@ -179,13 +182,16 @@ func bindFree(image *os.File, readOnly bool) (Loop, error) {
 		return Loop{}, fmt.Errorf("open loop%d: %w", n, err)
 	}
 	defer func() { _ = dev.Close() }()
-	cfg := unix.LoopConfig{Fd: uint32(image.Fd())}
+	// Left to itself, the kernel gives an image that shares blocks larger
+	// sectors than one that does not, and a filesystem that was made on the one
+	// does not mount on the other.
+	cfg := unix.LoopConfig{Fd: uint32(image.Fd()), Size: sectorSize}
 	copy(cfg.Info.File_name[:len(cfg.Info.File_name)-1], image.Name())
 	if readOnly {
 		cfg.Info.Flags |= unix.LO_FLAGS_READ_ONLY
 	}
-	// Direct I/O keeps one copy of the data in memory instead of two; a
-	// filesystem that cannot do it gets a buffered loop.
+	// Direct I/O keeps one copy of the data in memory instead of two; where it
+	// cannot be done with such sectors the loop is buffered.
 	cfg.Info.Flags |= unix.LO_FLAGS_DIRECT_IO
 	err = unix.IoctlLoopConfigure(int(dev.Fd()), &cfg)
 	if errors.Is(err, unix.EINVAL) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
@@ -226,9 +227,16 @@ func (n *node) NodeUnstageVolume(ctx context.Context, req *csi.NodeUnstageVolume
 	return &csi.NodeUnstageVolumeResponse{}, n.release(ctx, v)
 }
 
-// release takes this node's note back, and the loops with the last note. A
-// volume that is still mounted here keeps both.
+// release takes this node's note back, and detaches the loops with the last
+// note. Loops that still show somewhere keep both.
 func (n *node) release(ctx context.Context, v store.Volume) error {
+	holders, err := n.d.store.StagedOn(v.ID)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(holders, func(h string) bool { return h != n.d.cfg.NodeID }) {
+		return n.d.store.Unstage(v.ID, n.d.cfg.NodeID)
+	}
 	image := n.d.store.Image(store.Volumes, v.ID)
 	loops, err := disk.FindLoops(image)
 	if err != nil {
@@ -239,16 +247,10 @@ func (n *node) release(ctx context.Context, v store.Volume) error {
 		return err
 	}
 	if len(shown) > 0 {
-		return status.Errorf(codes.FailedPrecondition, "volume %s is still shown at %v", v.ID, shown)
+		return status.Errorf(codes.FailedPrecondition, "volume %s is still shown at %v: unpublish it first", v.ID, shown)
 	}
-	holders, err := n.d.store.StagedOn(v.ID)
-	if err != nil {
+	if err := disk.DetachLoops(ctx, image); err != nil {
 		return err
-	}
-	if len(holders) == 0 || (len(holders) == 1 && holders[0] == n.d.cfg.NodeID) {
-		if err := disk.DetachLoops(ctx, image); err != nil {
-			return err
-		}
 	}
 	return n.d.store.Unstage(v.ID, n.d.cfg.NodeID)
 }
