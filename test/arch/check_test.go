@@ -52,7 +52,8 @@ func TestCheck(t *testing.T) {
 			"/snapshot: fmt golang.org/x/sync/errgroup", "/snapshot/blockdev: /snapshot golang.org/x/sys/unix",
 			"/snapshot/kopiastore: /snapshot github.com/kopia/kopia/repo", "github.com/kopia/kopia/repo: google.golang.org/grpc",
 			"/daemon/controller: /daemon/migrate /snapshot/csi sigs.k8s.io/controller-runtime", "/daemon/migrate: /snapshot",
-			"/snapshot/csi: k8s.io/client-go", "/cmd/godwitd: /snapshot/kopiastore /daemon/controller",
+			"/snapshot/csi: k8s.io/client-go", "/pairing/rpc: /pairing /proto/godwit/v1", "/proto/godwit/v1: google.golang.org/grpc",
+			"/cmd/godwitd: /snapshot/kopiastore /daemon/controller",
 		), nil},
 		{"a package without a row", fakeGraph("/attic: fmt"), []string{"attic: has no row"}},
 		{"a child has its parent's row", fakeGraph("/daemon/migrate/plan: /daemon/migrate k8s.io/api"),
@@ -74,6 +75,32 @@ func TestCheck(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) { compare(t, Check(c.graph, Table()), c.want) })
+	}
+}
+
+// TestTable finds rows that nothing can match, and narrow rows without a reason.
+func TestTable(t *testing.T) {
+	named := map[string]bool{}
+	for _, row := range Table() {
+		if named[row.Package] {
+			t.Errorf("%s has two rows", row.Package)
+		}
+		named[row.Package] = true
+		if row.Why == "" && (!row.AnyOurs || !row.AnyOutside) {
+			t.Errorf("%s has no reason", row.Package)
+		}
+		for _, ban := range row.Never {
+			if ban.Why == "" || (ban.Family.Name == "" && ban.Ours == "") {
+				t.Errorf("%s has a ban that forbids nothing or gives no reason: %+v", row.Package, ban)
+			}
+		}
+	}
+	for _, row := range Table() {
+		for _, used := range row.Uses {
+			if !named[used] {
+				t.Errorf("%s uses %s, which has no row", row.Package, used)
+			}
+		}
 	}
 }
 

@@ -97,10 +97,13 @@ func pairingRows() []Row {
 			Why: "doubles know the interfaces and nothing of what implements them",
 		},
 		{
-			Package: "pairing/rpc", Uses: []string{"pairing", "proto/godwit/v1"},
-			Outside: []string{"google.golang.org/grpc", "google.golang.org/protobuf", "golang.org/x/time"},
-			Never:   []Ban{noKubernetes, {Family: kopia(), Why: oneStore}},
-			Why:     "it turns wire into domain and back",
+			Package: "pairing/rpc", Uses: []string{"pairing", "proto"},
+			Outside: []string{
+				"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto/googleapis/rpc",
+				"golang.org/x/time",
+			},
+			Never: []Ban{noKubernetes, {Family: kopia(), Why: oneStore}},
+			Why:   "it turns wire into domain and back",
 		},
 		{
 			Package: "pairing/openstorage", Uses: []string{"pairing"},
@@ -181,7 +184,10 @@ func daemonRows() []Row {
 			Why:     "the agent writes transfers for nodes to run, and reads rounds through what cmd wires",
 		},
 		{
-			Package: "daemon/rpc", Uses: []string{migrate, "proto/godwit/v1"}, Outside: []string{"google.golang.org/grpc", "google.golang.org/protobuf"},
+			Package: "daemon/rpc", Uses: []string{migrate, "proto"},
+			Outside: []string{
+				"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto/googleapis/rpc",
+			},
 			Never: []Ban{{Family: kubernetes(), Why: wireAtTheEdge}, noKopia},
 			Why:   "it turns wire into migrate.Target and back",
 		},
