@@ -1,0 +1,146 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
+)
+
+// migrationFlags are the flags of create migration.
+type migrationFlags struct {
+	pair              string
+	namespaces        []string
+	includeResources  bool
+	includeVolumes    bool
+	startApplications bool
+	classes           map[string]string
+	method            string
+	wait              bool
+	dryRun            bool
+	file              string
+}
+
+func newCreateMigration(s *session) *cobra.Command {
+	var f migrationFlags
+	cmd := &cobra.Command{
+		Use:     "migration NAME",
+		Aliases: []string{"migrations"},
+		Short:   "Start moving an application to another cluster",
+		Long: `Start moving an application to another cluster. Run it on the source.
+
+Example:
+  ` + s.program + ` create migration cmsmigration -n cms --namespaces cms -c prodcluster --wait`,
+		Annotations: uses(usesOutput),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.file != "" {
+				return s.validateMigrations(cmd, f.file, args)
+			}
+			return s.createMigration(cmd.Context(), f, args)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&f.pair, "clusterPair", "c", "", "ClusterPair that leads to the target (required)")
+	flags.StringSliceVar(&f.namespaces, "namespaces", nil, "Namespaces to move, separated by commas (required)")
+	flags.BoolVarP(&f.includeResources, "includeResources", "r", true, "Move the objects too, and not only the volumes")
+	flags.BoolVar(&f.includeVolumes, "includeVolumes", true, "Move the volumes' data")
+	flags.BoolVarP(&f.startApplications, "startApplications", "a", true, "Start the applications on the target")
+	flags.StringToStringVar(&f.classes, "storage-class-mapping", nil, "Storage classes of the target for those of the source, such as fast=gold,slow=silver")
+	flags.StringVar(&f.method, "method", string(api.MethodAuto), "How volumes are read: Auto, Block or Filesystem")
+	flags.BoolVar(&f.wait, "wait", false, "Show the progress until the Migration ends; fail if it does not succeed")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "Let the cluster check the Migration without creating it")
+	flags.StringVarP(&f.file, "file", "f", "", "Only check the Migrations in this file (- is standard input)")
+	return cmd
+}
+
+func (s *session) createMigration(ctx context.Context, f migrationFlags, args []string) error {
+	m, err := f.migration(args)
+	if err != nil {
+		return err
+	}
+	if f.wait && (f.dryRun || !s.tabular()) {
+		return errors.New("--wait shows progress, and --dry-run and --output json or yaml have none: leave one out")
+	}
+	if m.Namespace, err = s.namespace(); err != nil {
+		return err
+	}
+	c, err := s.client()
+	if err != nil {
+		return err
+	}
+	if err := s.pairThere(ctx, c, m); err != nil {
+		return err
+	}
+	var opts []client.CreateOption
+	if f.dryRun {
+		opts = append(opts, client.DryRunAll)
+	}
+	if err := c.Create(ctx, m, opts...); err != nil {
+		return s.fail(fmt.Sprintf("create Migration %s in namespace %s", m.Name, m.Namespace), err)
+	}
+	switch {
+	case !s.tabular():
+		return s.printObject(m)
+	case f.dryRun:
+		return s.out("Migration %v can be created (dry run: it was not)", m.Name)
+	}
+	if err := s.out("Migration %v created successfully", m.Name); err != nil || !f.wait {
+		return err
+	}
+	ended, err := s.awaitMigration(ctx, c, client.ObjectKeyFromObject(m))
+	if err != nil {
+		return err
+	}
+	if err := outcome(ended); err != nil {
+		return err
+	}
+	return s.out("Migration %v completed successfully", m.Name)
+}
+
+// migration is what the flags ask for.
+func (f migrationFlags) migration(args []string) (*api.Migration, error) {
+	name, err := exactlyOne("migration", args)
+	if err != nil {
+		return nil, err
+	}
+	if f.pair == "" {
+		return nil, errors.New("ClusterPair name needs to be provided for migration")
+	}
+	if len(f.namespaces) == 0 {
+		return nil, errors.New("need to provide atleast one namespace to migrate")
+	}
+	method, err := parseMethod(f.method)
+	if err != nil {
+		return nil, err
+	}
+	return &api.Migration{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: api.MigrationSpec{
+			ClusterPair: f.pair, Namespaces: f.namespaces,
+			IncludeResources: &f.includeResources, IncludeVolumes: &f.includeVolumes,
+			StartApplications:   &f.startApplications,
+			StorageClassMapping: f.classes, Method: method,
+		},
+	}, nil
+}
+
+func parseMethod(s string) (api.TransferMethod, error) {
+	for _, m := range []api.TransferMethod{api.MethodAuto, api.MethodBlock, api.MethodFilesystem} {
+		if strings.EqualFold(s, string(m)) {
+			return m, nil
+		}
+	}
+	return "", fmt.Errorf("--method %q is not known: say Auto, Block or Filesystem", s)
+}
+
+// pairThere tells a mistyped pair before anything is created.
+func (s *session) pairThere(ctx context.Context, c client.Client, m *api.Migration) error {
+	_, err := s.named(ctx, c, clusterPairKind(), m.Namespace, []string{m.Spec.ClusterPair})
+	return err
+}
