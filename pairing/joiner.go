@@ -61,7 +61,8 @@ func (j *Joiner) Join(ctx context.Context, t Token, namespace string) (Peer, err
 		err = errors.Join(err, j.Peers.Delete(ctx, Outgoing, peer.PairID))
 	}
 	if err != nil {
-		return Peer{}, fmt.Errorf("join by token %s: %w", t.ID, err)
+		// These words name the token or the endpoint already.
+		return Peer{}, err
 	}
 	peer, err = j.accept(peer, t, answer)
 	if err != nil {

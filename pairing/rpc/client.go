@@ -130,9 +130,11 @@ func (c Client) dial(endpoint string, certificate *tls.Certificate, verify func(
 	}
 	reconnect := backoff.DefaultConfig
 	reconnect.MaxDelay = maxReconnect
-	conn, err := grpc.NewClient(endpoint,
+	// passthrough leaves the name to the dialer, whose errors tell why it has no
+	// address and which looks it up again at each try.
+	conn, err := grpc.NewClient("passthrough:///"+endpoint,
 		grpc.WithTransportCredentials(credentials.NewTLS(config)),
-		grpc.WithChainUnaryInterceptor(explain(endpoint, seen), deadline),
+		grpc.WithChainUnaryInterceptor(explainer{endpoint, certificate, seen, c.Now}.explain, deadline),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTimeout}),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: connectTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),

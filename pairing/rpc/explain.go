@@ -2,8 +2,10 @@ package rpc
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -25,47 +27,57 @@ func deadline(ctx context.Context, method string, req, reply any, conn *grpc.Cli
 	return invoke(ctx, method, req, reply, conn, opts...)
 }
 
-// explain turns what grpc says into what a person can act on.
-func explain(endpoint string, seen *verdict) grpc.UnaryClientInterceptor {
-	return func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn,
-		invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
-	) error {
-		err := invoke(ctx, method, req, reply, conn, opts...)
-		if err == nil || ctx.Err() == context.Canceled { //nolint:errorlint // the context's own, never wrapped
-			return err
-		}
-		if known := fromWire(err); known != err { //nolint:errorlint // whether it is the same value is the question
-			return known
-		}
-		switch code := status.Code(err); {
-		case code == codes.Unavailable,
-			code == codes.DeadlineExceeded && conn.GetState() != connectivity.Ready:
-			return unreachable(endpoint, status.Convert(err).Message(), seen.last())
-		default:
-			return err
-		}
+// explainer turns what grpc says into what a person can act on.
+type explainer struct {
+	endpoint string
+	// certificate is ours, or nil.
+	certificate *tls.Certificate
+	seen        *verdict
+	now         func() time.Time
+}
+
+func (e explainer) explain(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn,
+	invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+) error {
+	err := invoke(ctx, method, req, reply, conn, opts...)
+	if err == nil || ctx.Err() == context.Canceled { //nolint:errorlint // the context's own, never wrapped
+		return err
+	}
+	if known := fromWire(err); known != err { //nolint:errorlint // whether it is the same value is the question
+		return known
+	}
+	switch code := status.Code(err); {
+	case code == codes.Unavailable,
+		code == codes.DeadlineExceeded && conn.GetState() != connectivity.Ready:
+		return e.unreachable(status.Convert(err).Message())
+	default:
+		return err
 	}
 }
 
-func unreachable(endpoint, cause string, refused error) error {
-	if refused != nil {
-		return fmt.Errorf("%s is not the target that was paired: %w: check the address; "+
-			"if the target was installed anew, pair again with a new token", endpoint, refused)
+func (e explainer) unreachable(cause string) error {
+	if refused := e.seen.last(); refused != nil {
+		return fmt.Errorf("%s: %w: check the address; if the target was installed anew, pair again with a new token",
+			e.endpoint, refused)
 	}
-	cause = strings.TrimSpace(cause)
+	// A server that does not take our certificate closes the connection, and its
+	// TLS alert may be lost with it; our own clock tells the commonest reason.
+	if e.certificate != nil && e.now().After(e.certificate.Leaf.NotAfter) {
+		return fmt.Errorf("%s: %w: this pair's certificate expired at %s: pair again with a new token",
+			e.endpoint, pairing.ErrCertificate, e.certificate.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
 	for _, noise := range []string{
 		"connection error: desc = ", "last connection error: ", `"transport: Error while dialing: `,
-		"error reading server preface: ",
+		"error reading server preface: ", "transport: ",
 	} {
 		cause = strings.ReplaceAll(cause, noise, "")
 	}
-	cause = strings.Trim(cause, `"`)
-	// The server tells by a TLS alert that it does not take our certificate.
+	cause = strings.Trim(strings.TrimSpace(cause), `"`)
 	if strings.Contains(cause, "remote error: tls") {
-		return fmt.Errorf("%s does not accept this pair's certificate (%s): %w: pair again with a new token",
-			endpoint, cause, pairing.ErrCertificate)
+		return fmt.Errorf("%s: %w: the target does not accept this pair's (%s): pair again with a new token",
+			e.endpoint, pairing.ErrCertificate, cause)
 	}
-	return &unreachableError{endpoint: endpoint, cause: cause}
+	return &unreachableError{endpoint: e.endpoint, cause: cause}
 }
 
 // unreachableError says where no answer came from.
