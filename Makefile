@@ -83,4 +83,5 @@ generate-check: ## Fail if a generated file differs from its source
 
 .PHONY: clean
 clean: ## Remove what the build made (not the caches, not the clusters)
+	@if [ -d _output ]; then chmod -R u+w _output; fi # a module cache may be in it, read-only
 	rm -rf bin _output

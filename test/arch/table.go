@@ -178,10 +178,10 @@ func daemonRows() []Row {
 		},
 		{
 			Package: "daemon/target",
-			Uses:    []string{api, migrate, "daemon/repository", workload, "snapshot", "pairing"},
+			Uses:    []string{api, migrate, "daemon/repository", workload, "snapshot", "snapshot/csi", "pairing"},
 			Outside: []string{"k8s.io", "sigs.k8s.io", "golang.org/x/sync"},
 			Never:   []Ban{noKopia, noDevices, noSyscalls},
-			Why:     "the agent writes transfers for nodes to run, and reads rounds through what cmd wires",
+			Why:     "the agent holds volumes for nodes to write, and reads rounds through what cmd wires",
 		},
 		{
 			Package: "daemon/rpc", Uses: []string{migrate, "proto"},
