@@ -66,18 +66,19 @@ func Collect(ctx context.Context, c Cluster, s Selection) (Collection, error) {
 	if err != nil {
 		return Collection{}, err
 	}
-	wanted, skippedKinds, err := collectable(c.Discovery, wishOf(s))
+	found, err := served(c.Discovery, wishOf(s))
 	if err != nil {
 		return Collection{}, err
 	}
+	wanted, skippedKinds := sift(found, wishOf(s))
 	skipped = append(skipped, skippedKinds...)
-	found, unread, err := readAll(ctx, c.Dynamic, wanted, names, labels.Set(s.Selectors).String())
+	objects, unread, err := readAll(ctx, c.Dynamic, wanted, names, labels.Set(s.Selectors).String())
 	if err != nil {
 		return Collection{}, err
 	}
 	skipped = append(skipped, unread...)
 
-	v := newView(s, found)
+	v := newView(s, objects)
 	out := Collection{Objects: namespaces, Skipped: skipped}
 	for i := range v.objects {
 		if r := v.leavesOut(i); r != nil {

@@ -72,23 +72,27 @@ func (w wish) includesOptional(name string) bool {
 	return slices.Contains(w.optional, name) || slices.Contains(w.optional, name+"s")
 }
 
-// collectable asks the cluster which namespaced kinds hold state that can be read
-// and written, and sorts out those that no rule leaves out.
-func collectable(d Discovery, w wish) ([]kind, []Skipped, error) {
+// served asks the cluster which namespaced kinds hold state that can be read and
+// written.
+func served(d Discovery, w wish) ([]kind, error) {
 	lists, err := d.ServerPreferredNamespacedResources()
 	if err := tolerable(err, w); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var found []kind
 	for _, list := range lists {
 		kinds, err := kindsOf(list)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		found = append(found, kinds...)
 	}
 	sort.Slice(found, func(i, j int) bool { return before(found[i], found[j]) })
+	return found, nil
+}
 
+// sift parts the kinds that no rule leaves out from those that one does.
+func sift(found []kind, w wish) ([]kind, []Skipped) {
 	var wanted []kind
 	var skipped []Skipped
 	for _, k := range found {
@@ -98,7 +102,7 @@ func collectable(d Discovery, w wish) ([]kind, []Skipped, error) {
 		}
 		wanted = append(wanted, k)
 	}
-	return wanted, skipped, nil
+	return wanted, skipped
 }
 
 func leavesOutKind(w wish, k kind) *Rule {

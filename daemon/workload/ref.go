@@ -57,8 +57,8 @@ type Discovery interface {
 }
 
 // Mapper finds the resource of a kind. Apply writes custom resources right after
-// their definitions, so it must be one that looks again at what it did not find,
-// such as restmapper.NewDeferredDiscoveryRESTMapper.
+// their definitions, so it must look again by itself at what it did not find, or
+// have a Reset method, as restmapper.NewDeferredDiscoveryRESTMapper has.
 type Mapper interface {
 	RESTMapping(gk schema.GroupKind, versions ...string) (*meta.RESTMapping, error)
 }
