@@ -1,0 +1,196 @@
+package kopiastore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/kopia/kopia/repo/blob"
+
+	"github.com/godwit-io/godwit/snapshot"
+	"github.com/godwit-io/godwit/snapshot/snapshottest"
+)
+
+func noise(size int, seed byte) []byte {
+	b := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{seed}).Read(b)
+	return b
+}
+
+func backup(t *testing.T, s snapshot.Store, data []byte, change func(*snapshot.BackupRequest)) (snapshot.Image, snapshot.Stats, error) {
+	t.Helper()
+	r := snapshot.BackupRequest{
+		Source: snapshottest.NewDevice(data),
+		Image:  snapshot.Image{Volume: snapshot.Volume{Cluster: "c1", Namespace: "ns", Name: "v"}, Round: "r1", Method: snapshot.MethodScan},
+	}
+	if change != nil {
+		change(&r)
+	}
+	return snapshot.Backup(t.Context(), r, s)
+}
+
+// TestFlippedByte changes one byte of a pack at a time: a restore must say
+// so, naming chunk and blob, and never write it.
+func TestFlippedByte(t *testing.T) {
+	l := folder(t)
+	data := noise(3<<20, 1)
+	image, _, err := backup(t, open(t, New(), l), data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var packs []string
+	err = filepath.WalkDir(l.Path, func(path string, d fs.DirEntry, err error) error {
+		if rel, _ := filepath.Rel(l.Path, path); err == nil && !d.IsDir() && strings.HasPrefix(rel, "p") {
+			packs = append(packs, path)
+		}
+		return err
+	})
+	if err != nil || len(packs) == 0 {
+		t.Fatalf("packs %v: %v", packs, err)
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	found := 0
+	for range 8 {
+		pack := packs[rnd.IntN(len(packs))]
+		whole, err := os.ReadFile(pack)
+		if err != nil {
+			t.Fatal(err)
+		}
+		broken := bytes.Clone(whole)
+		broken[rnd.IntN(len(broken)-200)] ^= 1 << rnd.IntN(8)
+		if err := os.WriteFile(pack, broken, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		own := l
+		own.CacheDir = ""
+		r := open(t, New(), own)
+		sink := snapshottest.NewDevice(make([]byte, len(data)))
+		_, err = snapshot.Apply(t.Context(), snapshot.ApplyRequest{Sink: sink, To: image.ID}, r)
+		switch {
+		case err == nil && bytes.Equal(sink.Bytes(), data): // it hit what is no chunk
+		case errors.Is(err, snapshot.ErrCorrupt):
+			found++
+			if !strings.Contains(err.Error(), "chunk at ") || !strings.Contains(err.Error(), "in blob p") {
+				t.Errorf("the error does not name chunk and blob: %v", err)
+			}
+		default:
+			t.Fatalf("a flipped byte gave %v", err)
+		}
+		if err := os.WriteFile(pack, whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if found == 0 {
+		t.Error("no flipped byte was found")
+	}
+	t.Logf("%d of 8 flipped bytes were in chunks, and found", found)
+	for _, pack := range packs {
+		if err := os.Remove(pack); err != nil {
+			t.Fatal(err)
+		}
+	}
+	own := l
+	own.CacheDir = ""
+	r, err := New().Open(t.Context(), own, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close(context.WithoutCancel(t.Context())) }()
+	_, err = snapshot.Apply(t.Context(), snapshot.ApplyRequest{Sink: snapshottest.NewDevice(make([]byte, len(data))), To: image.ID}, r)
+	if !errors.Is(err, snapshot.ErrCorrupt) {
+		t.Errorf("packs that are gone: %v", err)
+	}
+}
+
+// dyingStorage writes nothing from the nth blob on, as if the process were killed.
+type dyingStorage struct {
+	blob.Storage
+	left *atomic.Int64
+}
+
+func (d dyingStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, o blob.PutOptions) error {
+	if d.left.Add(-1) < 0 {
+		return snapshottest.ErrInjected
+	}
+	return d.Storage.PutBlob(ctx, id, data, o)
+}
+
+// TestKilledAtAnyBlob kills a backup at each of its writes and runs it again.
+func TestKilledAtAnyBlob(t *testing.T) {
+	data := noise(50<<20, 2)
+	for n := int64(0); ; n++ {
+		l := folder(t)
+		if err := justOpen(t.Context(), New(), l); err != nil {
+			t.Fatal(err)
+		}
+		left := &atomic.Int64{}
+		left.Store(n)
+		killer := New()
+		killer.wrap = func(st blob.Storage) blob.Storage { return dyingStorage{st, left} }
+		_, _, killed := backup(t, open(t, killer, l), data, nil)
+		r := open(t, New(), l)
+		images, err := r.Images(t.Context(), snapshot.Volume{Cluster: "c1", Namespace: "ns", Name: "v"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if killed == nil {
+			if n < 5 || len(images) != 1 {
+				t.Errorf("it took %d blobs and listed %d images", n, len(images))
+			}
+			return
+		}
+		if len(images) > 0 {
+			t.Fatalf("killed at blob %d (%v), and an image is listed", n, killed)
+		}
+		image, _, err := backup(t, r, data, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sink := snapshottest.NewDevice(make([]byte, len(data)))
+		if _, err := snapshot.Apply(t.Context(), snapshot.ApplyRequest{Sink: sink, To: image.ID}, r); err != nil || !bytes.Equal(sink.Bytes(), data) {
+			t.Fatalf("killed at blob %d, run again, restored: %v", n, err)
+		}
+	}
+}
+
+// slowSource cancels the backup after so many bytes.
+type slowSource struct {
+	*snapshottest.Device
+	left   atomic.Int64
+	cancel func()
+}
+
+func (s *slowSource) ReadAt(p []byte, at int64) (int, error) {
+	if s.left.Add(-int64(len(p))) < 0 {
+		s.cancel()
+	}
+	return s.Device.ReadAt(p, at)
+}
+
+// TestRunAgainSendsTheRest shows that what was flushed is not sent twice.
+func TestRunAgainSendsTheRest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs time: writes more than the flush interval of 1 GiB")
+	}
+	r := open(t, New(), folder(t))
+	data := noise(1300<<20, 3)
+	ctx, cancel := context.WithCancel(t.Context())
+	source := &slowSource{Device: snapshottest.NewDevice(data), cancel: cancel}
+	source.left.Store(1200 << 20)
+	request := snapshot.BackupRequest{Source: source, Image: snapshot.Image{Volume: snapshot.Volume{Cluster: "c1", Namespace: "ns", Name: "v"}, Method: snapshot.MethodScan}}
+	if _, _, err := snapshot.Backup(ctx, request, r); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	_, stats, err := backup(t, r, data, nil)
+	if err != nil || stats.Uploaded > 400<<20 {
+		t.Errorf("run again it sent %d MiB of %d: %v", stats.Uploaded>>20, len(data)>>20, err)
+	}
+	t.Logf("cut short at 1200 MiB, run again: sent %d MiB", stats.Uploaded>>20)
+}

@@ -1,0 +1,93 @@
+package kopiastore
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/blob"
+	"github.com/kopia/kopia/repo/format"
+	"golang.org/x/crypto/scrypt"
+
+	"github.com/godwit-io/godwit/snapshot"
+)
+
+const (
+	hashName       = "BLAKE3-256-128"
+	encryptionName = "AES256-GCM-HMAC-SHA256"
+	packSize       = 20 << 20
+
+	// The cost of kopia's own derivation of a key from the password.
+	scryptN, scryptR, scryptP = 65536, 8, 1
+	keyLength                 = 32
+)
+
+// ensureInitialized makes the repository where there is none and create is set.
+//
+// Two clusters may do so at once, and object stores differ in what they offer
+// against that. So the keys come from the password and the place: whoever
+// writes last writes a repository with the same keys, and nothing that either
+// stored is lost. The password is as good a secret as the keys it always
+// protected, since whoever has it reads them from the repository.
+func ensureInitialized(ctx context.Context, st blob.Storage, l snapshot.Location, create bool) error {
+	err := st.GetBlob(ctx, format.KopiaRepositoryBlobID, 0, -1, &buffer{})
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, blob.ErrBlobNotFound) {
+		return fmt.Errorf("look for the repository: %w", err)
+	}
+	if !create {
+		return fmt.Errorf("%w: nothing was ever backed up there, or the prefix is another one", errNoRepository)
+	}
+	options, err := newOptions(l)
+	if err != nil {
+		return err
+	}
+	err = repo.Initialize(ctx, unfinished{st}, options, l.Password.Reveal())
+	if err != nil && !errors.Is(err, repo.ErrAlreadyInitialized) {
+		return fmt.Errorf("make the repository: %w", err)
+	}
+	return nil
+}
+
+// unfinished hides the second file of a repository whose making was cut
+// short, or is under way elsewhere: kopia would call it damaged, and it is
+// only to be written again.
+type unfinished struct{ blob.Storage }
+
+// GetBlob finds no configuration blob.
+func (u unfinished) GetBlob(ctx context.Context, id blob.ID, offset, length int64, out blob.OutputBuffer) error {
+	if id == format.KopiaBlobCfgBlobID {
+		return blob.ErrBlobNotFound
+	}
+	return u.Storage.GetBlob(ctx, id, offset, length, out)
+}
+
+func newOptions(l snapshot.Location) (*repo.NewRepositoryOptions, error) {
+	place := fmt.Sprintf("godwit repository %q %q", l.Bucket, l.Prefix)
+	secret, err := scrypt.Key([]byte(l.Password.Reveal()), []byte(place), scryptN, scryptR, scryptP, keyLength)
+	if err != nil {
+		return nil, fmt.Errorf("derive the repository's keys: %w", err)
+	}
+	keys := map[string][]byte{}
+	for _, purpose := range []string{"id", "hash", "master"} {
+		if keys[purpose], err = hkdf.Expand(sha256.New, secret, purpose, keyLength); err != nil {
+			return nil, fmt.Errorf("derive the repository's keys: %w", err)
+		}
+	}
+	return &repo.NewRepositoryOptions{
+		UniqueID: keys["id"],
+		BlockFormat: format.ContentFormat{
+			MutableParameters:    format.MutableParameters{Version: format.FormatVersion3, MaxPackSize: packSize, IndexVersion: 2},
+			Hash:                 hashName,
+			Encryption:           encryptionName,
+			HMACSecret:           keys["hash"],
+			MasterKey:            keys["master"],
+			EnablePasswordChange: true,
+		},
+	}, nil
+}

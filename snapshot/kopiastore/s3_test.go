@@ -1,0 +1,123 @@
+package kopiastore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/godwit-io/godwit/snapshot"
+	"github.com/godwit-io/godwit/snapshot/snapshottest"
+)
+
+func TestObjectStore(t *testing.T) {
+	s := snapshottest.StartObjectStore(t)
+	n := 0
+	location := func(t *testing.T) snapshot.Location {
+		n++
+		return s.Location(t, "bucket"+string(rune('a'+n)))
+	}
+	snapshottest.TestStore(t, func(t *testing.T) snapshot.Store { return open(t, New(), location(t)) })
+	t.Run("rounds", func(t *testing.T) { snapshottest.TestRounds(t, open(t, New(), location(t))) })
+	t.Run("model", func(t *testing.T) { snapshottest.TestModel(t, open(t, New(), location(t)), 11, 5) })
+	t.Run("probe", func(t *testing.T) { testProbe(t, s, location(t)) })
+}
+
+func testProbe(t *testing.T, s *snapshottest.ObjectStore, good snapshot.Location) {
+	o := New()
+	if err := o.Probe(t.Context(), good); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(s.Root + "/" + good.Bucket)
+	if err != nil || len(left) > 1 {
+		t.Errorf("the probe left %v (%v)", left, err)
+	}
+	open(t, o, good)
+	otherCA := snapshottest.StartObjectStore(t).CA
+	for name, c := range map[string]struct {
+		change func(*snapshot.Location)
+		want   string
+	}{
+		"bucket":      {func(l *snapshot.Location) { l.Bucket = "nothere" }, `bucket "nothere" does not exist at ` + s.Endpoint + `: create it or correct spec.location.path`},
+		"key":         {func(l *snapshot.Location) { l.AccessKeyID = "wrong" }, "the keys were refused by " + s.Endpoint + " (XAdminUserNotFound): check the Secret"},
+		"secret":      {func(l *snapshot.Location) { l.SecretAccessKey = "wrong" }, "the keys were refused by " + s.Endpoint + " (SignatureDoesNotMatch): check the Secret"},
+		"no key":      {func(l *snapshot.Location) { l.AccessKeyID = "" }, "check the Secret"},
+		"no CA":       {func(l *snapshot.Location) { l.CABundle = nil }, "certificate is not signed by a CA that this machine knows"},
+		"other CA":    {func(l *snapshot.Location) { l.CABundle = otherCA }, "certificate is not signed by the CA bundle"},
+		"no PEM":      {func(l *snapshot.Location) { l.CABundle = []byte("x") }, "the CA bundle is not PEM"},
+		"plain":       {func(l *snapshot.Location) { l.DisableTLS = true }, "TLS"},
+		"refused":     {func(l *snapshot.Location) { l.Endpoint = "127.0.0.1:1" }, "127.0.0.1:1 refuses connections"},
+		"unknown":     {func(l *snapshot.Location) { l.Endpoint = "nothere.invalid:9000" }, "the name of nothere.invalid:9000 cannot be resolved"},
+		"scheme":      {func(l *snapshot.Location) { l.Endpoint = "https://x" }, "without a scheme"},
+		"no password": {func(l *snapshot.Location) { l.Password = "" }, "repository password is empty"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad := good
+			c.change(&bad)
+			for what, err := range map[string]error{"probe": o.Probe(t.Context(), bad), "open": justOpen(t.Context(), o, bad)} {
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%s says: %v\nwant: %s", what, err, c.want)
+				} else {
+					t.Log(err)
+				}
+			}
+		})
+	}
+	wrong := good
+	wrong.Password = "another"
+	if err := justOpen(t.Context(), o, wrong); err == nil || !strings.Contains(err.Error(), "repository password is wrong") {
+		t.Errorf("wrong password: %v", err)
+	}
+	none := good
+	none.Prefix = "other/"
+	if _, err := o.Open(t.Context(), none, false); !errors.Is(err, errNoRepository) {
+		t.Errorf("opening no repository: %v", err)
+	}
+}
+
+func justOpen(ctx context.Context, o *Opener, l snapshot.Location) error {
+	r, err := o.Open(ctx, l, true)
+	if err != nil {
+		return err
+	}
+	return r.Close(ctx)
+}
+
+// TestTwoMakeOneRepository opens an empty place from several clients at once.
+func TestTwoMakeOneRepository(t *testing.T) {
+	l := folder(t)
+	const clients = 4
+	errs := make(chan error, clients)
+	images := make(chan snapshot.ImageID, clients)
+	for i := range clients {
+		own := l
+		own.CacheDir, own.Host = t.TempDir(), string(rune('a'+i))
+		go func() {
+			r, err := New().Open(t.Context(), own, true)
+			if err != nil {
+				errs <- err
+				return
+			}
+			image, _, err := snapshot.Backup(t.Context(), snapshot.BackupRequest{
+				Source: snapshottest.NewDevice(bytes.Repeat([]byte{byte(i + 1)}, 10000)),
+				Image:  snapshot.Image{Volume: snapshot.Volume{Cluster: own.Host, Namespace: "n", Name: "v"}, Method: snapshot.MethodScan},
+			}, r)
+			images <- image.ID
+			errs <- errors.Join(err, r.Close(t.Context()))
+		}()
+	}
+	for range clients {
+		if err := <-errs; err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := open(t, New(), l)
+	for range clients {
+		sink := snapshottest.NewDevice(make([]byte, 10000))
+		if _, err := snapshot.Apply(t.Context(), snapshot.ApplyRequest{Sink: sink, To: <-images}, r); err != nil {
+			t.Error(err)
+		}
+	}
+}
