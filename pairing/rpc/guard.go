@@ -36,7 +36,21 @@ func (s *Server) guardUnary(ctx context.Context, r any, info *grpc.UnaryServerIn
 	if err != nil {
 		return nil, err
 	}
-	return next(ctx, r)
+	answer, err := next(ctx, r)
+	s.tell(ctx, info.FullMethod, err)
+	return answer, err
+}
+
+// tell logs what a paired cluster asked for and was not given.
+func (s *Server) tell(ctx context.Context, method string, err error) {
+	peer, _ := PeerFrom(ctx)
+	log := s.log.With("call", method, "from", addressOf(ctx), "pair", peer.PairID, "cluster", peer.ClusterID)
+	switch status.Code(err) {
+	case codes.PermissionDenied, codes.Unauthenticated, codes.InvalidArgument:
+		log.Warn("call refused", "reason", err.Error())
+	case codes.Internal, codes.Unknown:
+		log.Error("call failed", "reason", err.Error())
+	}
 }
 
 func (s *Server) guardStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {

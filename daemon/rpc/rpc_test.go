@@ -1,0 +1,332 @@
+package rpc_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/godwit-io/godwit/daemon/migrate"
+	"github.com/godwit-io/godwit/daemon/rpc"
+	"github.com/godwit-io/godwit/pairing"
+	"github.com/godwit-io/godwit/pairing/pairingtest"
+	pairingrpc "github.com/godwit-io/godwit/pairing/rpc"
+)
+
+// agent records what reaches it, and answers what it is told to.
+type agent struct {
+	mu        sync.Mutex
+	peer      pairing.Peer
+	preflight migrate.Preflight
+	begin     migrate.Begin
+	status    migrate.RoundRef
+	cancel    migrate.RoundRef
+	calls     int
+
+	problems []migrate.Problem
+	answer   migrate.TargetStatus
+	done     bool
+	err      error
+}
+
+func (a *agent) For(p pairing.Peer) migrate.Target {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.peer = p
+	return a
+}
+
+func (a *agent) called() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.calls++
+	return a.err
+}
+
+func (a *agent) Preflight(_ context.Context, p migrate.Preflight) ([]migrate.Problem, error) {
+	a.preflight = p
+	return a.problems, a.called()
+}
+
+func (a *agent) Begin(_ context.Context, b migrate.Begin) error {
+	a.begin = b
+	return a.called()
+}
+
+func (a *agent) Status(_ context.Context, r migrate.RoundRef) (migrate.TargetStatus, error) {
+	a.status = r
+	return a.answer, a.called()
+}
+
+func (a *agent) Cancel(_ context.Context, r migrate.RoundRef) (bool, error) {
+	a.cancel = r
+	return a.done, a.called()
+}
+
+// clusters is a target that listens on loopback, and a source paired with it.
+type clusters struct {
+	agent   agent
+	remotes *rpc.Remotes
+	grants  pairingtest.Grants
+	peers   pairingtest.Peers
+	peer    pairing.Peer
+	stop    func()
+}
+
+func pair(t *testing.T, scope pairing.Scope) *clusters {
+	t.Helper()
+	c := &clusters{}
+	authority, err := pairing.NewAuthority("target-id", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := pairingrpc.NewServer(pairingrpc.Config{
+		Issuer: &pairing.Issuer{
+			Grants: &c.grants, Peers: &c.peers, Authority: authority, Now: time.Now, Random: rand.Reader,
+		},
+		StorageCheck: func(context.Context, pairing.Peer) error { return nil },
+		Log:          slog.New(slog.DiscardHandler),
+	}).GRPC()
+	rpc.Register(server, c.agent.For)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go server.Serve(listener) //nolint:errcheck // it ends with Stop
+	c.stop = server.Stop
+	t.Cleanup(server.Stop)
+	token, err := pairing.Mint(t.Context(), &c.grants, pairing.MintRequest{
+		Scope: scope, Endpoint: listener.Addr().String(), ClusterID: "target-id", CAFingerprint: authority.Fingerprint(),
+	}, time.Now(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := pairingrpc.Client{Now: time.Now}
+	c.remotes = rpc.NewRemotes(&pairing.Joiner{
+		Peers: &pairingtest.Peers{}, Exchange: client, ClusterID: "source-id", Now: time.Now, Random: rand.Reader,
+	}, client)
+	if c.peer, err = c.remotes.Join(t.Context(), token, "cms"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.remotes.Leave(c.peer.PairID) })
+	return c
+}
+
+func (c *clusters) target(t *testing.T) migrate.Target {
+	t.Helper()
+	target, err := c.remotes.Target(t.Context(), c.peer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return target
+}
+
+func ref() migrate.RoundRef {
+	return migrate.RoundRef{Application: "cms/move", Round: "r1", Namespaces: []string{"cms"}}
+}
+
+func claim(namespace string) migrate.Claim {
+	return migrate.Claim{
+		Namespace: namespace, Name: "data", StorageClass: "fast", VolumeMode: "Filesystem",
+		AccessModes: []string{"ReadWriteOnce"}, SizeBytes: 1 << 40, Volume: "pvc-1",
+	}
+}
+
+func cms() pairing.Scope { return pairing.Scope{Namespaces: []string{"cms"}} }
+
+func TestRoundTrip(t *testing.T) {
+	c := pair(t, cms())
+	target := c.target(t)
+
+	preflight := migrate.Preflight{Application: "cms/move", Namespaces: []string{"cms"}, Volumes: []migrate.Claim{claim("cms")}}
+	c.agent.problems = []migrate.Problem{{Reason: "NoClass", Message: "no class fast: make it"}}
+	problems, err := target.Preflight(t.Context(), preflight)
+	if err != nil || !reflect.DeepEqual(problems, c.agent.problems) || !reflect.DeepEqual(c.agent.preflight, preflight) {
+		t.Errorf("preflight: %+v, %v; the agent got %+v", problems, err, c.agent.preflight)
+	}
+	if c.agent.peer.PairID != c.peer.PairID || c.agent.peer.Direction != pairing.Incoming {
+		t.Errorf("the agent is for %+v", c.agent.peer)
+	}
+
+	begin := migrate.Begin{RoundRef: ref(), StartApplications: true, IncludeResources: true, Volumes: []migrate.Claim{claim("cms")}}
+	if err := target.Begin(t.Context(), begin); err != nil || !reflect.DeepEqual(c.agent.begin, begin) {
+		t.Errorf("begin: %v; the agent got %+v", err, c.agent.begin)
+	}
+
+	c.agent.answer = migrate.TargetStatus{
+		Phase: migrate.TargetApplications, Message: "m",
+		Volumes: []migrate.TargetVolume{{
+			Namespace: "cms", Name: "data", Volume: "pvc-2", Phase: "Applying", Reason: "r",
+			BytesTotal: 10, BytesDone: 5, BytesPerSecond: 2, ETASec: 3,
+		}},
+		Resources: []migrate.TargetResource{
+			{Group: "apps", Version: "v1", Kind: "Deployment", Namespace: "cms", Name: "db", OK: true, Reason: "done"},
+			{Version: "v1", Kind: "Service", Namespace: "cms", Name: "db", Reason: "refused"},
+		},
+	}
+	status, err := target.Status(t.Context(), ref())
+	if err != nil || !reflect.DeepEqual(status, c.agent.answer) || !reflect.DeepEqual(c.agent.status, ref()) {
+		t.Errorf("status: %+v, %v; the agent got %+v", status, err, c.agent.status)
+	}
+
+	for _, done := range []bool{false, true} {
+		c.agent.done = done
+		got, err := target.Cancel(t.Context(), ref())
+		if err != nil || got != done || !reflect.DeepEqual(c.agent.cancel, ref()) {
+			t.Errorf("cancel: %t, %v; the agent got %+v", got, err, c.agent.cancel)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	c := pair(t, cms())
+	target := c.target(t)
+	outside := ref()
+	outside.Namespaces = []string{"cms", "shop"}
+	foreign := ref()
+	foreign.Application = "shop/move"
+	for name, tt := range map[string]struct {
+		call func() error
+		want error
+	}{
+		"preflight of another namespace": {want: pairing.ErrNamespace, call: func() error {
+			_, err := target.Preflight(t.Context(), migrate.Preflight{Application: "cms/move", Namespaces: outside.Namespaces})
+			return err
+		}},
+		"preflight of a volume elsewhere": {want: pairing.ErrNamespace, call: func() error {
+			_, err := target.Preflight(t.Context(), migrate.Preflight{
+				Application: "cms/move", Namespaces: []string{"cms"}, Volumes: []migrate.Claim{claim("shop")},
+			})
+			return err
+		}},
+		"preflight of nothing": {want: pairing.ErrRequest, call: func() error {
+			_, err := target.Preflight(t.Context(), migrate.Preflight{Application: "cms/move"})
+			return err
+		}},
+		"begin in another namespace": {want: pairing.ErrNamespace, call: func() error {
+			return target.Begin(t.Context(), migrate.Begin{RoundRef: outside})
+		}},
+		"begin with a volume elsewhere": {want: pairing.ErrNamespace, call: func() error {
+			return target.Begin(t.Context(), migrate.Begin{RoundRef: ref(), Volumes: []migrate.Claim{claim("kube-system")}})
+		}},
+		"begin of nothing": {want: pairing.ErrRequest, call: func() error {
+			return target.Begin(t.Context(), migrate.Begin{RoundRef: migrate.RoundRef{Application: "cms/move", Round: "r1"}})
+		}},
+		"begin without a round": {want: pairing.ErrRequest, call: func() error {
+			return target.Begin(t.Context(), migrate.Begin{RoundRef: migrate.RoundRef{Application: "cms/move", Namespaces: []string{"cms"}}})
+		}},
+		"status of another's application": {want: pairing.ErrNamespace, call: func() error {
+			_, err := target.Status(t.Context(), foreign)
+			return err
+		}},
+		"cancel of another's application": {want: pairing.ErrNamespace, call: func() error {
+			_, err := target.Cancel(t.Context(), foreign)
+			return err
+		}},
+		"cancel of no application": {want: pairing.ErrRequest, call: func() error {
+			_, err := target.Cancel(t.Context(), migrate.RoundRef{Application: "cms", Round: "r1"})
+			return err
+		}},
+	} {
+		if err := tt.call(); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", name, err, tt.want)
+		}
+	}
+	if c.agent.calls != 0 {
+		t.Errorf("%d calls reached the agent", c.agent.calls)
+	}
+}
+
+func TestAdminPairCoversAll(t *testing.T) {
+	c := pair(t, pairing.Scope{Admin: true})
+	everywhere := ref()
+	everywhere.Namespaces = []string{"cms", "shop"}
+	if err := c.target(t).Begin(t.Context(), migrate.Begin{RoundRef: everywhere}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestErrorsKeepTheirWords(t *testing.T) {
+	c := pair(t, cms())
+	target := c.target(t)
+	c.agent.err = fmt.Errorf("round r1: %w", migrate.ErrUnknownRound)
+	if _, err := target.Status(t.Context(), ref()); !errors.Is(err, migrate.ErrUnknownRound) {
+		t.Errorf("unknown round: %v", err)
+	}
+	c.agent.err = errors.New("quota exceeded: raise it")
+	err := target.Begin(t.Context(), migrate.Begin{RoundRef: ref()})
+	if err == nil || !strings.Contains(err.Error(), "quota exceeded: raise it") || strings.Contains(err.Error(), "rpc error") {
+		t.Errorf("the agent's words: %v", err)
+	}
+	c.agent.err = nil
+	c.agent.answer = migrate.TargetStatus{Phase: "Finished"}
+	if _, err := target.Status(t.Context(), ref()); !errors.Is(err, pairing.ErrAnswer) {
+		t.Errorf("a phase that nobody knows: %v", err)
+	}
+}
+
+func TestRevokedAndGone(t *testing.T) {
+	c := pair(t, cms())
+	target := c.target(t)
+	if err := pairing.Revoke(t.Context(), &c.grants, &c.peers, c.peer.PairID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := target.Status(t.Context(), ref()); !errors.Is(err, pairing.ErrRevoked) {
+		t.Errorf("revoked: %v", err)
+	}
+	c.stop()
+	_, err := target.Status(t.Context(), ref())
+	if !errors.Is(err, pairing.ErrUnreachable) || !strings.Contains(err.Error(), "cannot reach "+c.peer.Endpoint) {
+		t.Errorf("gone: %v", err)
+	}
+	if c.agent.calls != 0 {
+		t.Errorf("%d calls reached the agent", c.agent.calls)
+	}
+}
+
+// Served without the guard of pairing/rpc there is no peer, and no call is let in.
+func TestWithoutTheGuard(t *testing.T) {
+	c := pair(t, cms())
+	server := &recorder{}
+	rpc.Register(server, c.agent.For)
+	if server.implementation == nil {
+		t.Fatal("nothing was registered")
+	}
+	s, _ := server.implementation.(*rpc.Server)
+	if _, err := s.Status(t.Context(), nil); err == nil {
+		t.Error("a call without a peer was let in")
+	}
+}
+
+type recorder struct{ implementation any }
+
+func (r *recorder) RegisterService(_ *grpc.ServiceDesc, implementation any) { r.implementation = implementation }
+
+func TestRemotesFollowThePeer(t *testing.T) {
+	c := pair(t, cms())
+	if _, _, err := c.remotes.Check(t.Context(), c.peer); err != nil {
+		t.Fatal(err)
+	}
+	moved := c.peer
+	moved.Endpoint = "127.0.0.1:1"
+	if _, _, err := c.remotes.Check(t.Context(), moved); !errors.Is(err, pairing.ErrUnreachable) {
+		t.Errorf("at an address where nobody is: %v", err)
+	}
+	if _, _, err := c.remotes.Check(t.Context(), c.peer); err != nil {
+		t.Errorf("back again: %v", err)
+	}
+	c.remotes.Leave(c.peer.PairID)
+	c.remotes.Leave(c.peer.PairID)
+	if _, _, err := c.remotes.Check(t.Context(), c.peer); err != nil {
+		t.Errorf("after leaving: %v", err)
+	}
+}
