@@ -123,7 +123,19 @@ func (l *Layer) copyOne(src, dst string, info os.FileInfo) error {
 	return l.put(tar.Header{Name: dst, Typeflag: tar.TypeReg, Mode: int64(info.Mode().Perm()), Size: info.Size()}, f)
 }
 
-// Merge adds the entries of a tar, such as a Debian package's, with owners and times.
+// useless reports whether a packaged file is for people at a keyboard.
+func useless(name string) bool {
+	name = path.Clean("/" + name)
+	for _, dir := range []string{"/usr/share/doc/", "/usr/share/man/", "/usr/share/info/", "/usr/share/lintian/", "/usr/share/locale/", "/usr/share/bug/"} {
+		if strings.HasPrefix(name, dir) {
+			return true
+		}
+	}
+	return false
+}
+
+// Merge adds the entries of a tar, such as a Debian package's, with owners and times, but without
+// manuals and translations.
 func (l *Layer) Merge(r io.Reader) error {
 	for tr := tar.NewReader(r); ; {
 		h, err := tr.Next()
@@ -132,6 +144,9 @@ func (l *Layer) Merge(r io.Reader) error {
 		}
 		if err != nil {
 			return err
+		}
+		if useless(h.Name) {
+			continue
 		}
 		var content io.Reader
 		if h.Typeflag == tar.TypeReg {
