@@ -9,14 +9,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/godwit-io/godwit/test/csidriver/internal/disk"
@@ -33,7 +35,33 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if os.Geteuid() == 0 && os.Getenv(ownMounts) == "" {
+		os.Exit(inOwnNamespace())
+	}
 	os.Exit(m.Run())
+}
+
+// ownMounts tells that this process has a mount namespace of its own. Without
+// one, a namespace that somebody else makes meanwhile would take a copy of the
+// mounts of these tests and hold their devices.
+const ownMounts = "CSIDRIVER_TEST_OWN_MOUNTS"
+
+func inOwnNamespace() int {
+	cmd := exec.Command(os.Args[0], os.Args[1:]...)
+	cmd.Env = append(os.Environ(), ownMounts+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // the parent of Pdeathsig is the thread
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "a mount namespace for the tests:", err)
+		return 1
+	}
+	return 0
 }
 
 func needRoot(t *testing.T) {
@@ -129,7 +157,7 @@ func (p *proc) start() {
 	}
 	p.cmd.Stderr = p.log
 	must(p.t, p.cmd.Start())
-	conn, err := grpc.NewClient("unix://"+p.sock, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("unix://"+p.sock, grpc.WithTransportCredentials(insecure.NewCredentials()), fastRetry())
 	must(p.t, err)
 	p.conn = conn
 	p.ctrl, p.node = csi.NewControllerClient(conn), csi.NewNodeClient(conn)
@@ -138,6 +166,11 @@ func (p *proc) start() {
 	defer cancel()
 	_, err = csi.NewIdentityClient(conn).Probe(ctx, &csi.ProbeRequest{}, grpc.WaitForReady(true))
 	must(p.t, err)
+}
+
+// fastRetry connects as soon as a driver that is just starting listens.
+func fastRetry() grpc.DialOption {
+	return grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1, MaxDelay: 10 * time.Millisecond}})
 }
 
 // kill ends the driver as a power cut would.
@@ -302,5 +335,3 @@ func commandOutput(t *testing.T, name string, args ...string) string {
 	}
 	return string(out)
 }
-
-func sorted(s []string) []string { return slices.Sorted(slices.Values(s)) }

@@ -72,7 +72,7 @@ func main() {
 			fmt.Fprintln(os.Stderr, "csidriver:", err)
 		}
 		stop()
-		os.Exit(1) //nolint:gocritic // stop has run
+		os.Exit(1)
 	}
 }
 

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,6 +79,66 @@ func (pub *published) image() string {
 		}
 	}
 	return ""
+}
+
+// After a restart of the node its loops and mounts are gone, and what it held
+// can be deleted or published anew.
+func TestNodeRestarted(t *testing.T) {
+	dir := stateDir(t)
+	p := startDriver(t, dir)
+	fsCap := mountCap("ext4", writer)
+	raw := p.publish(p.create("raw", 32*mib, blockCap(writer), nil), blockCap(writer), false)
+	files := p.publish(p.create("files", 64*mib, fsCap, nil), fsCap, false)
+	data := randomBytes(mib)
+	writeSync(t, raw.target, 0, data)
+	writeSync(t, filepath.Join(files.target, "f"), 0, data)
+	p.kill()
+	for _, pub := range []*published{raw, files} {
+		must(t, errors.Join(disk.Unmount(pub.target), disk.Unmount(pub.staging)))
+		must(t, disk.DetachLoops(t.Context(), pub.image()))
+	}
+	must(t, os.Remove(p.sock))
+	p.start()
+	if notes, err := filepath.Glob(filepath.Join(dir, "volumes", "*", "stages", "*")); err != nil || len(notes) > 0 {
+		t.Errorf("the node still notes %v (%v)", notes, err)
+	}
+	must(t, errors.Join(raw.publish(), files.publish()))
+	if !bytes.Equal(readAt(t, raw.target, 0, mib), data) || !bytes.Equal(readAt(t, filepath.Join(files.target, "f"), 0, mib), data) {
+		t.Error("the bytes changed over a restart")
+	}
+}
+
+// Snapshots are taken while the driver is killed at random. Each that is there
+// in the end is whole, none is there twice, and pods write on.
+func TestKilledAtRandom(t *testing.T) {
+	dir := stateDir(t)
+	p := startDriver(t, dir)
+	vc := mountCap("ext4", writer)
+	id := p.create("v", 64*mib, vc, nil)
+	pub := p.publish(id, vc, false)
+	for i := range 12 {
+		name := fmt.Sprint("s", i)
+		writeSync(t, filepath.Join(pub.target, "round"), 0, []byte(name))
+		timer := time.AfterFunc(time.Duration(rand.IntN(60))*time.Millisecond, func() { _ = p.cmd.Process.Kill() })
+		_, err := p.ctrl.CreateSnapshot(t.Context(), &csi.CreateSnapshotRequest{Name: name, SourceVolumeId: id})
+		timer.Stop()
+		p.restart()
+		snap := p.snapshot(name, id)
+		t.Logf("%s: first answer %v", name, status.Code(err))
+		clone := p.publish(p.create("c"+name, 64*mib, vc, fromSnapshot(snap)), vc, false)
+		if got, err := os.ReadFile(filepath.Join(clone.target, "round")); err != nil || string(got) != name {
+			t.Errorf("snapshot %s holds %q (%v)", name, got, err)
+		}
+		clone.unpublish(t)
+	}
+	list, err := p.ctrl.ListSnapshots(t.Context(), &csi.ListSnapshotsRequest{})
+	must(t, err)
+	if n := len(list.GetEntries()); n != 12 {
+		t.Errorf("%d snapshots, want 12", n)
+	}
+	if dirs, err := os.ReadDir(filepath.Join(dir, "snapshots")); err != nil || len(dirs) != 12 {
+		t.Errorf("%d folders of snapshots, want 12 (%v)", len(dirs), err)
+	}
 }
 
 // A process that dies with a filesystem frozen is followed by one that thaws it.
@@ -291,7 +353,8 @@ func TestRegistration(t *testing.T) {
 	kubelet := t.TempDir()
 	p := startDriver(t, t.TempDir(), "--registration", "--kubelet-dir", kubelet)
 	p.restart() // over the socket that the killed process left
-	conn, err := grpc.NewClient("unix://"+filepath.Join(kubelet, "plugins_registry", "csi.test.godwit.io-reg.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("unix://"+filepath.Join(kubelet, "plugins_registry", "csi.test.godwit.io-reg.sock"),
+		grpc.WithTransportCredentials(insecure.NewCredentials()), fastRetry())
 	must(t, err)
 	defer func() { _ = conn.Close() }()
 	info, err := registration.NewRegistrationClient(conn).GetInfo(t.Context(), &registration.InfoRequest{}, grpc.WaitForReady(true))

@@ -28,7 +28,8 @@ func CreateImage(path string, size int64) error {
 // Clone makes target hold what source holds at this moment, whatever target
 // held before. It tells whether the two share their blocks. Where the
 // filesystem cannot share blocks the bytes are copied, which takes time: the
-// copy is of one moment only if nobody writes source meanwhile.
+// copy is of one moment only if nobody writes source meanwhile. Target is not
+// durable before SyncFile.
 func Clone(source, target string) (shared bool, err error) {
 	src, err := os.Open(source)
 	if err != nil {
@@ -43,9 +44,6 @@ func Clone(source, target string) (shared bool, err error) {
 	shared = err == nil
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EINVAL) {
 		err = copySparse(src, dst)
-	}
-	if err == nil {
-		err = dst.Sync()
 	}
 	if err := errors.Join(err, dst.Close()); err != nil {
 		return false, fmt.Errorf("clone %s to %s: %w", source, target, err)
@@ -70,14 +68,14 @@ func copySparse(src, dst *os.File) error {
 	})
 }
 
-// SyncDir makes the names in a folder durable.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
+// SyncFile makes what a file holds, or the names in a folder, durable.
+func SyncFile(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("sync folder: %w", err)
+		return fmt.Errorf("sync: %w", err)
 	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync folder %s: %w", dir, err)
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
 	}
 	return nil
 }

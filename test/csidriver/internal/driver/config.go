@@ -115,8 +115,8 @@ func (d *Driver) recover(ctx context.Context) error {
 			return err
 		}
 		for _, id := range ids {
-			if err := d.thawStale(ctx, id); err != nil {
-				return fmt.Errorf("thaw volume %s: %w", id, err)
+			if err := d.recoverVolume(ctx, id); err != nil {
+				return fmt.Errorf("recover volume %s: %w", id, err)
 			}
 		}
 	}
@@ -137,7 +137,9 @@ func (d *Driver) recover(ctx context.Context) error {
 	return nil
 }
 
-func (d *Driver) thawStale(ctx context.Context, id string) error {
+// recoverVolume thaws what a killed process froze. A volume that shows nowhere
+// on this node, as after its restart, is not staged here any more.
+func (d *Driver) recoverVolume(ctx context.Context, id string) error {
 	lock, err := d.store.LockVolume(ctx, id)
 	if err != nil {
 		return ignoreNotFound(err)
@@ -156,7 +158,14 @@ func (d *Driver) thawStale(ctx context.Context, id string) error {
 			d.log.Warn("thawed a filesystem that an earlier process left frozen", "volume", id, "loop", l.Path())
 		}
 	}
-	return nil
+	if !d.cfg.Node {
+		return nil
+	}
+	shown, err := shownAt(loops)
+	if err != nil || len(shown) > 0 {
+		return err
+	}
+	return d.store.Unstage(id, d.cfg.NodeID)
 }
 
 func (d *Driver) sweep(ctx context.Context, kind store.Kind, id, lockName string) error {

@@ -15,9 +15,12 @@ import (
 	"github.com/godwit-io/godwit/test/csidriver/internal/store"
 )
 
-// cutTries is how often a cut of several devices is tried again because one of
-// them was written meanwhile.
-const cutTries = 500
+const (
+	// cutPatience is how long a cut of several devices waits for a moment in
+	// which none of them is written; applications on frozen filesystems wait too.
+	cutPatience = 10 * time.Second
+	cutPause    = time.Millisecond
+)
 
 // member is one volume of a cut and the image to make of it.
 type member struct{ volume, target string }
@@ -27,7 +30,21 @@ type member struct{ volume, target string }
 // the last. A device that pods write directly cannot be stopped: one of them
 // is copied while all else stands still; several are copied until none of them
 // was written between the first copy and the last.
-func (d *Driver) cut(ctx context.Context, members []member) (_ time.Time, err error) {
+func (d *Driver) cut(ctx context.Context, members []member) (time.Time, error) {
+	taken, err := d.cutStill(ctx, members)
+	if err != nil {
+		return taken, err
+	}
+	// Pods go on already.
+	for _, m := range members {
+		if err := disk.SyncFile(m.target); err != nil {
+			return taken, err
+		}
+	}
+	return taken, nil
+}
+
+func (d *Driver) cutStill(ctx context.Context, members []member) (_ time.Time, err error) {
 	members = slices.Clone(members)
 	slices.SortFunc(members, func(a, b member) int { return strings.Compare(a.volume, b.volume) })
 	for _, m := range members {
@@ -79,35 +96,47 @@ func (d *Driver) still(volume string) (*disk.Frozen, []disk.Loop, error) {
 }
 
 func (d *Driver) copyStill(ctx context.Context, members []member, running []disk.Loop) (time.Time, error) {
-	for range cutTries {
-		if err := ctx.Err(); err != nil {
-			return time.Time{}, err
+	if len(running) < 2 {
+		return time.Now(), d.copyAll(members)
+	}
+	ctx, cancel := context.WithTimeout(ctx, cutPatience)
+	defer cancel()
+	pause := time.NewTicker(cutPause)
+	defer pause.Stop()
+	for {
+		taken, done, err := d.tryCopy(members, running)
+		if done || err != nil {
+			return taken, err
 		}
-		before, quiet, err := writesOf(running)
-		if err != nil {
-			return time.Time{}, err
-		}
-		if !quiet && len(running) > 1 {
-			continue
-		}
-		for _, m := range members {
-			if err := d.cloneImage(d.store.Image(store.Volumes, m.volume), m.target); err != nil {
-				return time.Time{}, err
-			}
-		}
-		taken := time.Now()
-		if len(running) < 2 {
-			return taken, nil
-		}
-		after, quiet, err := writesOf(running)
-		if err != nil {
-			return time.Time{}, err
-		}
-		if quiet && slices.Equal(before, after) {
-			return taken, nil
+		select {
+		case <-ctx.Done():
+			return taken, status.Error(codes.Aborted, "the block volumes of the group are written without a pause: no common moment was found, try again")
+		case <-pause.C:
 		}
 	}
-	return time.Time{}, status.Error(codes.Aborted, "the block volumes of the group are written without a pause: no common moment was found, try again")
+}
+
+// tryCopy copies, and tells whether nothing was written meanwhile.
+func (d *Driver) tryCopy(members []member, running []disk.Loop) (taken time.Time, done bool, err error) {
+	before, quiet, err := writesOf(running)
+	if err != nil || !quiet {
+		return taken, false, err
+	}
+	if err := d.copyAll(members); err != nil {
+		return taken, false, err
+	}
+	taken = time.Now()
+	after, quiet, err := writesOf(running)
+	return taken, quiet && slices.Equal(before, after), err
+}
+
+func (d *Driver) copyAll(members []member) error {
+	for _, m := range members {
+		if err := d.cloneImage(d.store.Image(store.Volumes, m.volume), m.target); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writesOf reads the counters of loops and whether no write is under way.
@@ -135,5 +164,5 @@ func (d *Driver) cloneImage(source, target string) error {
 		d.log.Warn("THE STATE FOLDER IS NOT ON A REFLINK FILESYSTEM: every byte was copied, and a block volume that was written meanwhile is not of one moment; use xfs with reflink=1",
 			"image", source)
 	}
-	return disk.SyncDir(d.store.Dir())
+	return nil
 }

@@ -194,7 +194,7 @@ func (n *node) format(ctx context.Context, v store.Volume, l disk.Loop, fsType s
 	if err := os.WriteFile(mark, nil, 0o600); err != nil {
 		return err
 	}
-	if err := disk.SyncDir(n.d.store.Folder(store.Volumes, v.ID)); err != nil {
+	if err := disk.SyncFile(n.d.store.Folder(store.Volumes, v.ID)); err != nil {
 		return err
 	}
 	if err := disk.Format(ctx, l.Path(), fsType); err != nil {

@@ -232,20 +232,27 @@ func (c *controller) fill(ctx context.Context, v store.Volume) error {
 		if err := os.Mkdir(c.d.store.Tree(v.ID), 0o777); err != nil {
 			return err
 		}
-		return os.Chmod(c.d.store.Tree(v.ID), 0o777) //nolint:gosec // every pod may write a shared volume
+		return os.Chmod(c.d.store.Tree(v.ID), 0o777)
 	case v.FromSnapshot != "":
 		if err := c.d.cloneImage(c.d.store.Image(store.Snapshots, v.FromSnapshot), image); err != nil {
 			return err
 		}
-		return os.Truncate(image, v.Size)
+		return resizeImage(image, v.Size)
 	case v.FromVolume != "":
 		if _, err := c.d.cut(ctx, []member{{volume: v.FromVolume, target: image}}); err != nil {
 			return err
 		}
-		return os.Truncate(image, v.Size)
+		return resizeImage(image, v.Size)
 	default:
 		return disk.CreateImage(image, v.Size)
 	}
+}
+
+func resizeImage(image string, size int64) error {
+	if err := os.Truncate(image, size); err != nil {
+		return err
+	}
+	return disk.SyncFile(image)
 }
 
 func (c *controller) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
@@ -332,7 +339,7 @@ func (c *controller) ControllerExpandVolume(ctx context.Context, req *csi.Contro
 	}
 	if size > v.Size {
 		if !v.Shared {
-			if err := os.Truncate(c.d.store.Image(store.Volumes, v.ID), size); err != nil {
+			if err := resizeImage(c.d.store.Image(store.Volumes, v.ID), size); err != nil {
 				return nil, fmt.Errorf("expand volume %s: %w", v.ID, err)
 			}
 		}
