@@ -76,24 +76,23 @@ func (r *ClusterPairs) stand(ctx context.Context, p *api.ClusterPair) *pairProbl
 		return &pairProblem{reason: joinReason(err), err: err}
 	}
 	p.Status.PairID, p.Status.RemoteStorageID, p.Status.RemoteClusterName = peer.PairID, peer.ClusterID, peer.ClusterName
-	state, err := r.Remote.Check(ctx, peer)
+	expires, remoteProblem, err := r.Remote.Check(ctx, peer)
 	if err != nil {
 		p.Status.SchedulerStatus = degraded(p.Status.SchedulerStatus)
 		return &pairProblem{reason: "TargetUnreachable", err: err}
 	}
 	p.Status.SchedulerStatus = api.ClusterPairStatusReady
-	if !state.CertificateExpires.IsZero() {
-		expires := metav1.NewTime(state.CertificateExpires)
-		p.Status.CertificateExpires = &expires
+	if !expires.IsZero() {
+		p.Status.CertificateExpires = &metav1.Time{Time: expires}
 	}
 	if err := r.storage(ctx, p, peer); err != nil {
 		p.Status.StorageStatus = degraded(p.Status.StorageStatus)
 		return &pairProblem{reason: "StorageError", err: err}
 	}
 	// The target looked before the repository was made: ask it once more.
-	if state.StorageError != "" {
-		if state, err = r.Remote.Check(ctx, peer); err == nil && state.StorageError != "" {
-			err = fmt.Errorf("the target cannot use the repository: %s", state.StorageError)
+	if remoteProblem != "" {
+		if _, remoteProblem, err = r.Remote.Check(ctx, peer); err == nil && remoteProblem != "" {
+			err = fmt.Errorf("the target cannot use the repository: %s", remoteProblem)
 		}
 		if err != nil {
 			p.Status.StorageStatus = degraded(p.Status.StorageStatus)

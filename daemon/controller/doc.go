@@ -26,19 +26,13 @@ type Remote interface {
 	// Join redeems a token for the ClusterPair of a namespace, or goes on with a
 	// redemption that a crash cut off.
 	Join(ctx context.Context, t pairing.Token, namespace string) (pairing.Peer, error)
-	// Check asks the target how the pair stands.
-	Check(ctx context.Context, p pairing.Peer) (RemoteState, error)
+	// Check asks the target how the pair stands: until when its certificate is
+	// good, and what keeps the target from the repository, if anything does.
+	Check(ctx context.Context, p pairing.Peer) (expires time.Time, storageProblem string, err error)
 	// Target is the agent on the other side of the pair.
 	Target(ctx context.Context, p pairing.Peer) (migrate.Target, error)
 	// Leave closes what is open to the pair.
 	Leave(pairID string)
-}
-
-// RemoteState is how the pair stands, as the target sees it.
-type RemoteState struct {
-	CertificateExpires time.Time
-	// StorageError is empty when the target reaches the repository.
-	StorageError string
 }
 
 // Snapshots takes CSI snapshots and exposes them to nodes.

@@ -101,45 +101,48 @@ func (r *Migrations) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 // act takes the one action and says when to look again.
 func (x *run) act(ctx context.Context, a migrate.Action) (time.Duration, error) {
 	const soon = time.Millisecond
-	switch a.Kind {
-	case migrate.Hold:
-		controllerutil.AddFinalizer(x.m, api.Finalizer)
-		return soon, x.Client.Patch(ctx, x.m, client.MergeFrom(x.before))
-	case migrate.LetGo:
-		controllerutil.RemoveFinalizer(x.m, api.Finalizer)
-		return 0, client.IgnoreNotFound(x.Client.Patch(ctx, x.m, client.MergeFrom(x.before)))
-	case migrate.Wait:
-		x.waiting(a.Reason, a.Message)
-		return migrationWait, nil
-	case migrate.Fail:
-		x.fail(a.Reason, a.Message)
-		return soon, nil
-	case migrate.Admit:
-		return soon, x.admit(ctx)
-	case migrate.AskTarget:
-		return soon, x.askTarget(ctx)
-	case migrate.TakeSnapshots:
-		return migrationPoll, x.takeSnapshots(ctx)
-	case migrate.Upload:
-		return migrationPoll, x.upload(ctx)
-	case migrate.SealRound:
-		return soon, x.seal(ctx)
-	case migrate.BeginTarget:
-		return migrationPoll, x.begin(ctx)
-	case migrate.PollTarget:
-		x.showTarget()
-		return migrationPoll, nil
-	case migrate.Finish:
-		x.finish()
-		return soon, nil
-	case migrate.Release:
-		return migrationPoll, x.release(ctx)
-	case migrate.Forget:
-		return migrationPoll, x.forget(ctx)
-	case migrate.Nothing:
-		return 0, nil
+	type step struct {
+		do    func(context.Context) error
+		again time.Duration
 	}
-	return 0, fmt.Errorf("migration %s/%s: action %q is unknown", x.m.Namespace, x.m.Name, a.Kind)
+	taken, known := map[migrate.ActionKind]step{
+		migrate.Hold:          {x.hold, soon},
+		migrate.LetGo:         {x.letGo, 0},
+		migrate.Wait:          {x.told(x.waiting, a), migrationWait},
+		migrate.Fail:          {x.told(x.fail, a), soon},
+		migrate.Admit:         {x.admit, soon},
+		migrate.AskTarget:     {x.askTarget, soon},
+		migrate.TakeSnapshots: {x.takeSnapshots, migrationPoll},
+		migrate.Upload:        {x.upload, migrationPoll},
+		migrate.SealRound:     {x.seal, soon},
+		migrate.BeginTarget:   {x.begin, migrationPoll},
+		migrate.PollTarget:    {x.showTarget, migrationPoll},
+		migrate.Finish:        {x.finish, soon},
+		migrate.Release:       {x.release, migrationPoll},
+		migrate.Forget:        {x.forget, migrationPoll},
+		migrate.Nothing:       {func(context.Context) error { return nil }, 0},
+	}[a.Kind]
+	if !known {
+		return 0, fmt.Errorf("migration %s/%s: action %q is unknown", x.m.Namespace, x.m.Name, a.Kind)
+	}
+	return taken.again, taken.do(ctx)
+}
+
+func (x *run) told(tell func(reason, message string), a migrate.Action) func(context.Context) error {
+	return func(context.Context) error {
+		tell(a.Reason, a.Message)
+		return nil
+	}
+}
+
+func (x *run) hold(ctx context.Context) error {
+	controllerutil.AddFinalizer(x.m, api.Finalizer)
+	return x.Client.Patch(ctx, x.m, client.MergeFrom(x.before))
+}
+
+func (x *run) letGo(ctx context.Context) error {
+	controllerutil.RemoveFinalizer(x.m, api.Finalizer)
+	return client.IgnoreNotFound(x.Client.Patch(ctx, x.m, client.MergeFrom(x.before)))
 }
 
 // stumble decides, in this one place, whether an error ends a Migration or is

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -48,10 +49,10 @@ func (x *run) warn(reason, format string, args ...any) {
 }
 
 // showTarget carries over how far the target is.
-func (x *run) showTarget() {
+func (x *run) showTarget(context.Context) error {
 	t, s := x.observed.Target, &x.m.Status
 	if t == nil {
-		return
+		return nil
 	}
 	for _, tv := range t.Volumes {
 		for i := range s.Volumes {
@@ -75,6 +76,7 @@ func (x *run) showTarget() {
 	default:
 		x.working("Restore", "the target brings the volumes forward "+message)
 	}
+	return nil
 }
 
 func showVolume(v *api.MigrationVolumeInfo, t migrate.TargetVolume) {
@@ -102,8 +104,10 @@ func resourceInfo(r migrate.TargetResource) api.MigrationResourceInfo {
 }
 
 // finish records a round that the target has reached whole.
-func (x *run) finish() {
-	x.showTarget()
+func (x *run) finish(ctx context.Context) error {
+	if err := x.showTarget(ctx); err != nil {
+		return err
+	}
 	now := metav1.NewTime(x.Now())
 	s := &x.m.Status
 	s.Stage, s.Status, s.FinishTimestamp, s.ResourceMigrationFinishTimestamp = api.MigrationStageFinal, api.MigrationStatusSuccessful, &now, &now
@@ -121,9 +125,10 @@ func (x *run) finish() {
 	if failed > 0 {
 		s.Status = api.MigrationStatusPartialSuccess
 		x.ready(metav1.ConditionFalse, "PartialSuccess", fmt.Sprintf("%d of %d objects could not be applied: see status.resources", failed, len(s.Resources)))
-		return
+		return nil
 	}
 	x.ready(metav1.ConditionTrue, eventSuccess, "the application is on the target")
+	return nil
 }
 
 // summarize counts what the rest of the status says.

@@ -80,6 +80,10 @@ func NextStandby(o ObservedStandby) StandbyAction {
 	case !o.RoundRead:
 		return StandbyAction{Kind: ReadRound}
 	}
+	return nextOfRound(o)
+}
+
+func nextOfRound(o ObservedStandby) StandbyAction {
 	handedOver := true
 	for _, v := range o.Volumes {
 		if v.Failed != "" {

@@ -38,6 +38,8 @@ type Locator struct {
 	Namespace string
 	// Host tells this cluster's writes apart from other clusters'.
 	Host string
+	// CacheDir is where the controller's own reads are cached.
+	CacheDir string
 }
 
 // Location resolves a BackupLocation, without any pair.
@@ -131,7 +133,7 @@ func (l Locator) ForPeer(ctx context.Context, p pairing.Peer, backupLocation str
 	}
 	loc.Prefix += p.RepositoryPrefix
 	loc.Password = snapshot.Secret(p.RepositoryPassword.Reveal())
-	loc.User, loc.Host = "controller", l.Host
+	loc.User, loc.Host, loc.CacheDir = "controller", l.Host, l.CacheDir
 	return loc, nil
 }
 

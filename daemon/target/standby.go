@@ -118,35 +118,51 @@ func (x *run) observe(ctx context.Context) (migrate.ObservedStandby, error) {
 
 func (x *run) act(ctx context.Context, a migrate.StandbyAction) (time.Duration, error) {
 	const soon = time.Millisecond
-	switch a.Kind {
-	case migrate.HoldStandby:
-		controllerutil.AddFinalizer(x.s, api.Finalizer)
-		return soon, x.Client.Patch(ctx, x.s, client.MergeFrom(x.before))
-	case migrate.LetGoStandby:
-		controllerutil.RemoveFinalizer(x.s, api.Finalizer)
-		return 0, client.IgnoreNotFound(x.Client.Patch(ctx, x.s, client.MergeFrom(x.before)))
-	case migrate.WaitForPair:
-		x.s.Status.Message = a.Message
-		return standbyWait, nil
-	case migrate.FailStandby:
-		x.fail(a.Message)
-		return soon, nil
-	case migrate.ReadRound:
-		return soon, x.readRound(ctx)
-	case migrate.BringForward:
-		return standbyPoll, x.bringForward(ctx)
-	case migrate.HandOver:
-		return standbyPoll / 4, x.handOver(ctx)
-	case migrate.ApplyObjects:
-		return soon, x.applyObjects(ctx)
-	case migrate.TidyUp:
-		return standbyPoll, x.tidyUp(ctx)
-	case migrate.TakeBack:
-		return standbyPoll, x.takeBack(ctx)
-	case migrate.RestStandby:
-		return 0, nil
+	type step struct {
+		do    func(context.Context) error
+		again time.Duration
 	}
-	return 0, fmt.Errorf("standby %s: action %q is unknown", x.s.Name, a.Kind)
+	taken, known := map[migrate.StandbyActionKind]step{
+		migrate.HoldStandby:  {x.keep, soon},
+		migrate.LetGoStandby: {x.letGo, 0},
+		migrate.WaitForPair:  {x.told(a.Message), standbyWait},
+		migrate.FailStandby:  {x.failed(a.Message), soon},
+		migrate.ReadRound:    {x.readRound, soon},
+		migrate.BringForward: {x.bringForward, standbyPoll},
+		migrate.HandOver:     {x.handOver, standbyPoll / 4},
+		migrate.ApplyObjects: {x.applyObjects, soon},
+		migrate.TidyUp:       {x.tidyUp, standbyPoll},
+		migrate.TakeBack:     {x.takeBack, standbyPoll},
+		migrate.RestStandby:  {func(context.Context) error { return nil }, 0},
+	}[a.Kind]
+	if !known {
+		return 0, fmt.Errorf("standby %s: action %q is unknown", x.s.Name, a.Kind)
+	}
+	return taken.again, taken.do(ctx)
+}
+
+func (x *run) keep(ctx context.Context) error {
+	controllerutil.AddFinalizer(x.s, api.Finalizer)
+	return x.Client.Patch(ctx, x.s, client.MergeFrom(x.before))
+}
+
+func (x *run) letGo(ctx context.Context) error {
+	controllerutil.RemoveFinalizer(x.s, api.Finalizer)
+	return client.IgnoreNotFound(x.Client.Patch(ctx, x.s, client.MergeFrom(x.before)))
+}
+
+func (x *run) told(message string) func(context.Context) error {
+	return func(context.Context) error {
+		x.s.Status.Message = message
+		return nil
+	}
+}
+
+func (x *run) failed(message string) func(context.Context) error {
+	return func(context.Context) error {
+		x.fail(message)
+		return nil
+	}
 }
 
 func (x *run) fail(message string) {
