@@ -93,11 +93,11 @@ func TestContains(t *testing.T) {
 }
 
 func TestParseObjectsKnowsItsKinds(t *testing.T) {
-	objects, err := parseObjects("apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: x}\n---\napiVersion: storage.k8s.io/v1\nkind: CSIDriver\nmetadata: {name: y}\n")
+	objects, err := parseObjects("apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: x}\n---\napiVersion: storage.k8s.io/v1\nkind: CSIDriver\nmetadata: {name: other}\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(objects) != 2 || objects[0].path != "/apis/storage.k8s.io/v1/storageclasses/x" || objects[1].path != "/apis/storage.k8s.io/v1/csidrivers/y" {
+	if len(objects) != 2 || objects[0].path != "/apis/storage.k8s.io/v1/storageclasses/x" || objects[1].path != "/apis/storage.k8s.io/v1/csidrivers/other" {
 		t.Errorf("objects %+v", objects)
 	}
 	if _, err := parseObjects("apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n"); err == nil {
