@@ -92,6 +92,12 @@ func (g *groupController) takeGroup(ctx context.Context, name string, volumes []
 			return group, err
 		}
 		memberName := name + "/" + volume
+		// Held to the end, or a process that just starts would sweep it.
+		lock, err := g.d.store.LockName(ctx, store.Snapshots, memberName)
+		if err != nil {
+			return group, err
+		}
+		defer lock.Unlock()
 		if err := g.removeOrphan(memberName); err != nil {
 			return group, err
 		}
