@@ -1,0 +1,231 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
+	"github.com/godwit-io/godwit/snapshot"
+)
+
+const (
+	// tellInterval is how often progress is written at most, beatInterval how
+	// often a transfer without any says that it lives.
+	tellInterval = time.Second
+	beatInterval = 10 * time.Second
+)
+
+// runner carries out one attempt after the other, and writes what came of it.
+type runner struct {
+	client client.Client
+	live   client.Reader
+	events events.EventRecorder
+	now    func() time.Time
+	cfg    Config
+}
+
+// result is what a finished attempt leaves in the status.
+type result struct {
+	image      snapshot.ImageID
+	filesystem string
+	size       int64
+	method     snapshot.Method
+	stats      snapshot.Stats
+}
+
+// run carries out the transfer, which was marked Running, and returns when
+// nothing of it is under way any more. A run whose context ends writes nothing:
+// whoever ended it knows, and the next daemon starts it again.
+func (r *runner) run(ctx context.Context, t *api.VolumeTransfer) {
+	logger := log.FromContext(ctx).WithValues("transfer", t.Name, "volume", t.Spec.Volume, "direction", t.Spec.Direction, "attempt", t.Status.Attempts)
+	logger.Info("transfer starts")
+	told := &latest{}
+	telling, stop := context.WithCancel(ctx)
+	var teller sync.WaitGroup
+	teller.Go(func() { r.tell(telling, t, told) })
+	done, err := r.attempt(ctx, t, told)
+	stop()
+	teller.Wait()
+	if ctx.Err() != nil {
+		logger.Info("transfer was stopped")
+		return
+	}
+	if err != nil {
+		r.markFailed(t, told.get(), err)
+		logger.Error(err, "transfer failed", "phase", t.Status.Phase)
+	} else {
+		r.markSucceeded(t, done)
+		logger.Info("transfer succeeded", "image", done.image, "method", done.method, "stats", done.stats)
+	}
+	r.write(ctx, t)
+}
+
+// attempt opens the repository and goes the way that direction and mode ask for.
+func (r *runner) attempt(ctx context.Context, t *api.VolumeTransfer, told *latest) (_ result, err error) {
+	location, err := r.location(ctx, t.Spec.RepositorySecret)
+	if err != nil {
+		return result{}, err
+	}
+	repository, err := r.cfg.Opener.Open(ctx, location, t.Spec.Direction == api.Upload)
+	if err != nil {
+		return result{}, err
+	}
+	defer func() {
+		if closing := repository.Close(context.WithoutCancel(ctx)); err == nil && closing != nil {
+			err = fmt.Errorf("close the repository: %w", closing)
+		}
+	}()
+	a := &attempt{
+		runner: r, transfer: t, repository: repository, progress: told.tell,
+		volumes: published{kubeletDir: r.cfg.KubeletDir, plainFiles: r.cfg.PlainFiles},
+	}
+	switch {
+	case t.Spec.Direction == api.Upload && t.Spec.Mount.Mode == modeBlock:
+		return a.uploadBlocks(ctx)
+	case t.Spec.Direction == api.Upload && t.Spec.Mount.Mode == modeFilesystem:
+		return a.uploadTree(ctx)
+	case t.Spec.Direction == api.Apply && t.Spec.Mount.Mode == modeBlock:
+		return a.applyBlocks(ctx)
+	case t.Spec.Direction == api.Apply && t.Spec.Mount.Mode == modeFilesystem:
+		return a.applyTree(ctx)
+	}
+	return result{}, final("this daemon knows no transfer with direction %q and mode %q: give controller and nodes the same version", t.Spec.Direction, t.Spec.Mount.Mode)
+}
+
+// location reads the repository's Secret, past any cache: secrets are kept in
+// memory no longer than they are needed.
+func (r *runner) location(ctx context.Context, name string) (snapshot.Location, error) {
+	key := types.NamespacedName{Namespace: r.cfg.Namespace, Name: name}
+	var secret corev1.Secret
+	if err := r.live.Get(ctx, key, &secret); err != nil {
+		return snapshot.Location{}, fmt.Errorf("read the repository's Secret %s: %w", key, err)
+	}
+	location, err := snapshot.LocationFromData(secret.Data)
+	if err != nil {
+		return snapshot.Location{}, fmt.Errorf("repository's Secret %s: %w", key, err)
+	}
+	// Each writer of a repository needs a name of its own.
+	location.User, location.Host = "node", r.cfg.NodeName+"."+r.cfg.ClusterID
+	location.CacheDir = r.cfg.CacheDir
+	return location, nil
+}
+
+// tell writes the progress as long as the run lasts.
+func (r *runner) tell(ctx context.Context, t *api.VolumeTransfer, told *latest) {
+	tick := time.NewTicker(tellInterval)
+	defer tick.Stop()
+	var m meter
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		before := t.DeepCopy()
+		now := metav1.NewTime(r.now())
+		t.Status.Progress = m.progress(now.Time, told.get())
+		beaten := t.Status.Heartbeat != nil && now.Sub(t.Status.Heartbeat.Time) < beatInterval
+		if beaten && t.Status.Progress == before.Status.Progress {
+			continue
+		}
+		t.Status.Heartbeat = &now
+		// What is not told now is told a second later.
+		if err := r.client.Status().Patch(ctx, t, client.MergeFrom(before)); err != nil {
+			t.Status = before.Status
+			if ctx.Err() == nil {
+				log.FromContext(ctx).Info("progress was not written", "transfer", t.Name, "error", err.Error())
+			}
+		}
+	}
+}
+
+func (r *runner) markSucceeded(t *api.VolumeTransfer, done result) {
+	now := metav1.NewTime(r.now())
+	s := &t.Status
+	s.Phase, s.Message, s.Heartbeat, s.FinishTime = api.TransferSucceeded, "", &now, &now
+	s.Image, s.Filesystem, s.Size, s.Method = string(done.image), done.filesystem, done.size, string(done.method)
+	s.Progress = counts(done.stats)
+	if elapsed := now.Sub(s.StartTime.Time); elapsed > 0 {
+		s.Progress.BytesPerSecond = int64(math.Round(float64(done.stats.Done) / elapsed.Seconds()))
+	}
+	r.event(t, corev1.EventTypeNormal, "TransferSucceeded", fmt.Sprintf("%s of %s/%s: %d bytes by method %s",
+		t.Spec.Direction, t.Spec.Volume.Namespace, t.Spec.Volume.Name, done.stats.Done, done.method))
+}
+
+func (r *runner) markFailed(t *api.VolumeTransfer, stats snapshot.Stats, err error) {
+	now := metav1.NewTime(r.now())
+	s := &t.Status
+	s.Heartbeat = &now
+	s.Progress = counts(stats)
+	switch {
+	case isLasting(err):
+		s.Phase, s.FinishTime, s.Message = api.TransferFailed, &now, err.Error()
+	case s.Attempts >= maxAttempts:
+		s.Phase, s.FinishTime = api.TransferFailed, &now
+		s.Message = fmt.Sprintf("given up after %d attempts: %v", s.Attempts, err)
+	default:
+		s.Phase = api.TransferPending
+		s.Message = fmt.Sprintf("attempt %d failed and is repeated at %s: %v", s.Attempts, pause(*s).UTC().Format(time.TimeOnly), err)
+	}
+	r.event(t, corev1.EventTypeWarning, "TransferFailed", s.Message)
+}
+
+// write stores the status, however long the API server is away: another attempt
+// would only do the same work again.
+func (r *runner) write(ctx context.Context, t *api.VolumeTransfer) {
+	tick := time.NewTicker(tellInterval)
+	defer tick.Stop()
+	for {
+		err := r.writeOnce(ctx, t)
+		if err == nil {
+			return
+		}
+		log.FromContext(ctx).Error(err, "result of the transfer was not written and is tried again", "transfer", t.Name)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (r *runner) writeOnce(ctx context.Context, t *api.VolumeTransfer) error {
+	var now api.VolumeTransfer
+	err := r.live.Get(ctx, client.ObjectKeyFromObject(t), &now)
+	if client.IgnoreNotFound(err) != nil {
+		return err
+	}
+	if err != nil || now.UID != t.UID {
+		return nil // It is gone, and with it whoever wants to know.
+	}
+	before := now.DeepCopy()
+	now.Status = t.Status
+	err = r.client.Status().Patch(ctx, &now, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	return client.IgnoreNotFound(err)
+}
+
+func (r *runner) event(t *api.VolumeTransfer, kind, reason, note string) {
+	const longest = 1000 // The API refuses longer ones.
+	if len(note) > longest {
+		note = note[:longest]
+	}
+	r.events.Eventf(t, nil, kind, reason, string(t.Spec.Direction), "%s", note)
+}
+
+// joinClose closes c and keeps the first error.
+func joinClose(err *error, what string, closing error) {
+	if closing != nil {
+		*err = errors.Join(*err, fmt.Errorf("close %s: %w", what, closing))
+	}
+}
