@@ -2,6 +2,7 @@ package workload
 
 import (
 	"bytes"
+	"encoding/json"
 	"slices"
 	"sort"
 
@@ -46,17 +47,43 @@ func changedSince(a Applied, base, live *unstructured.Unstructured) *ChangedErro
 // controlPlane names the managers that fill objects in without being asked.
 func controlPlane(manager string) bool {
 	switch manager {
-	case "kube-controller-manager", "kube-scheduler", "kube-apiserver", "kubelet", "cloud-controller-manager":
+	case "kube-controller-manager", "kube-scheduler", "kube-apiserver", "kubelet", "cloud-controller-manager",
+		"openshift-controller-manager", "cluster-policy-controller":
 		return true
 	}
 	return false
 }
 
-// hasEntry tells whether the object had this very entry, time included.
+// hasEntry tells whether the manager has not written since: its entry has the same
+// time, and no new fields. Fewer it may have, as others take fields over.
 func hasEntry(obj *unstructured.Unstructured, entry metav1.ManagedFieldsEntry) bool {
-	return slices.ContainsFunc(obj.GetManagedFields(), func(other metav1.ManagedFieldsEntry) bool {
-		return other.Time.Equal(entry.Time) && sameEntry(other, entry)
+	return slices.ContainsFunc(obj.GetManagedFields(), func(old metav1.ManagedFieldsEntry) bool {
+		return sameWriter(old, entry) && old.Time.Equal(entry.Time) && within(fieldsOf(entry), fieldsOf(old))
 	})
+}
+
+func fieldsOf(entry metav1.ManagedFieldsEntry) map[string]any {
+	var fields map[string]any
+	if entry.FieldsV1 == nil || json.Unmarshal(entry.FieldsV1.Raw, &fields) != nil {
+		// What cannot be read is taken for a field that nobody had.
+		return map[string]any{"unreadable": map[string]any{}}
+	}
+	return fields
+}
+
+// within tells whether every field of a is one of b.
+func within(a, b map[string]any) bool {
+	for name, inner := range a {
+		of, ok := b[name]
+		if !ok {
+			return false
+		}
+		fields, isMap := inner.(map[string]any)
+		if others, areMaps := of.(map[string]any); isMap && areMaps && !within(fields, others) {
+			return false
+		}
+	}
+	return true
 }
 
 func sameEntry(a, b metav1.ManagedFieldsEntry) bool {

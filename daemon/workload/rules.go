@@ -72,13 +72,10 @@ func kindRules() []rule {
 			}},
 		{Rule: Rule{Name: "views", Reason: "another view of objects that are collected", Remade: true},
 			kind: func(_ wish, k kind) bool {
-				switch k.gvk.Group {
-				case "image.openshift.io":
-					return k.gvk.Kind != "ImageStream"
-				case "authorization.openshift.io", "project.openshift.io":
-					return true
+				if k.gvk.Group == "image.openshift.io" {
+					return strings.HasPrefix(k.gvk.Kind, "ImageStream") && k.gvk.Kind != "ImageStream" || k.gvk.Kind == "ImageTag"
 				}
-				return false
+				return k.gvk.Group == "authorization.openshift.io" || k.gvk.Group == "project.openshift.io"
 			}},
 	}
 }

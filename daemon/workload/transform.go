@@ -70,6 +70,9 @@ func chain() []step {
 // It changes none of its arguments, and transforming its result again with the
 // same options changes nothing.
 //
+// Two objects that would become one are an error: the second would silently
+// replace the first.
+//
 // Names inside other objects, such as service DNS names in a ConfigMap, are not
 // followed: only metadata.namespace and the subjects of role bindings are.
 func Transform(objects []unstructured.Unstructured, o TransformOptions) ([]unstructured.Unstructured, error) {
@@ -77,6 +80,7 @@ func Transform(objects []unstructured.Unstructured, o TransformOptions) ([]unstr
 		return nil, fmt.Errorf("transform objects: the name, namespace and time of the migration must be given")
 	}
 	t := &transformer{options: o}
+	from := make(map[Ref]Ref, len(objects))
 	out := make([]unstructured.Unstructured, 0, len(objects))
 	for i := range objects {
 		obj := objects[i].DeepCopy()
@@ -90,6 +94,12 @@ func Transform(objects []unstructured.Unstructured, o TransformOptions) ([]unstr
 				return nil, fmt.Errorf("transform %s: %s: %w", ref, s.name, err)
 			}
 		}
+		to := RefOf(obj)
+		to.Version = ""
+		if other, taken := from[to]; taken {
+			return nil, fmt.Errorf("transform objects: %s and %s would both become %s: map their namespaces to different names", other, ref, to)
+		}
+		from[to] = ref
 		out = append(out, *obj)
 	}
 	return out, nil

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -117,8 +118,12 @@ func TestTransformIsIdempotent(t *testing.T) {
 	for seed := range uint64(3000) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		var objects []unstructured.Unstructured
-		for range 3 {
-			objects = append(objects, mutate(r, seeds))
+		for n := range 3 {
+			obj := mutate(r, seeds)
+			if n > 0 {
+				obj.SetName(fmt.Sprintf("%s-%d", obj.GetName(), n))
+			}
+			objects = append(objects, obj)
 		}
 		o := options()
 		o.StartApplications = r.IntN(2) == 0
@@ -246,6 +251,23 @@ func TestTransformOfAnotherRun(t *testing.T) {
 		if in[i].GetNamespace() != back[i].GetNamespace() {
 			t.Errorf("%s came back to %s", RefOf(&in[i]), back[i].GetNamespace())
 		}
+	}
+}
+
+func TestTransformKeepsObjectsApart(t *testing.T) {
+	objects, err := Decode([]byte(`
+{apiVersion: v1, kind: ConfigMap, metadata: {name: settings, namespace: a}}
+---
+{apiVersion: v1, kind: ConfigMap, metadata: {name: settings, namespace: b}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options()
+	o.Namespaces = map[string]string{"a": "c", "b": "c"}
+	want := "ConfigMap a/settings and ConfigMap b/settings would both become ConfigMap c/settings"
+	if _, err := Transform(objects, o); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v", err)
 	}
 }
 
