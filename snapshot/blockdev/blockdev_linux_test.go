@@ -1,0 +1,266 @@
+package blockdev
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/godwit-io/godwit/snapshot"
+	"github.com/godwit-io/godwit/snapshot/snapshottest"
+)
+
+func file(t *testing.T, size int64) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "image")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// loop attaches a loop device to a new file.
+func loop(t *testing.T, size int64, options ...string) (device, backing string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: attaches loop devices")
+	}
+	backing = file(t, size)
+	device = run(t, "losetup", append(options, "--find", "--show", backing)...)
+	t.Cleanup(func() { run(t, "losetup", "--detach", device) })
+	return device, backing
+}
+
+// exercise writes and zeroes at random from several goroutines, each in its
+// own stripes, and compares with memory.
+func exercise(t *testing.T, path string) {
+	t.Helper()
+	sink, err := OpenSink(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sink.Close() }()
+	want := make([]byte, sink.Size())
+	if err := sink.Zero(0, sink.Size()); err != nil {
+		t.Fatal(err)
+	}
+	const stripes = 16
+	var group sync.WaitGroup
+	for n := range stripes {
+		group.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(n), 1))
+			from, to := len(want)*n/stripes, len(want)*(n+1)/stripes
+			for range 60 {
+				at := from + rnd.IntN(to-from)
+				length := 1 + rnd.IntN(min(to-at, 40000))
+				if rnd.IntN(2) == 0 { // as chunks are
+					at -= (at - from) % 4096
+				}
+				length = min(length, to-at)
+				part := want[at : at+length]
+				var err error
+				if rnd.IntN(4) == 0 {
+					clear(part)
+					err = sink.Zero(int64(at), int64(length))
+				} else {
+					for i := range part {
+						part[i] = byte(rnd.Uint32())
+					}
+					_, err = sink.WriteAt(bytes.Clone(part), int64(at))
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if err := sink.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{len(want), 4096, 1000, 3<<20 + 1} {
+		got := make([]byte, len(want))
+		for at := 0; at < len(got); at += size {
+			if _, err := sink.ReadAt(got[at:min(at+size, len(got))], int64(at)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.Equal(got, want) {
+			t.Fatalf("read in pieces of %d, %s holds other bytes", size, path)
+		}
+	}
+	if n, err := sink.ReadAt(make([]byte, 10), sink.Size()-4); n != 4 || err == nil {
+		t.Errorf("a read past the end gave %d bytes, %v", n, err)
+	}
+	if _, err := sink.WriteAt(make([]byte, 10), sink.Size()-4); err == nil {
+		t.Error("a write past the end was taken")
+	}
+}
+
+func TestFile(t *testing.T) { exercise(t, file(t, 8<<20+777)) }
+
+func TestLoop(t *testing.T) {
+	device, _ := loop(t, 8<<20+512)
+	exercise(t, device)
+	device, _ = loop(t, 8<<20, "--sector-size", "4096")
+	exercise(t, device)
+}
+
+func TestZeroKeepsThin(t *testing.T) {
+	device, backing := loop(t, 64<<20)
+	sink, err := OpenSink(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sink.Close() }()
+	if _, err := sink.WriteAt(bytes.Repeat([]byte{1}, 32<<20), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := sink.Zero(0, sink.Size()); err != nil {
+		t.Fatal(err)
+	}
+	if err := sink.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(backing, &st); err != nil {
+		t.Fatal(err)
+	}
+	if st.Blocks*512 > 1<<20 {
+		t.Errorf("%d bytes are still allocated", st.Blocks*512)
+	}
+}
+
+func TestMountedIsRefused(t *testing.T) {
+	device, _ := loop(t, 64<<20)
+	run(t, "mkfs.ext4", "-q", device)
+	dir := t.TempDir()
+	run(t, "mount", device, dir)
+	defer run(t, "umount", dir)
+	if _, err := OpenSink(device); !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("a mounted device: %v", err)
+	}
+	source, err := OpenSource(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = source.Close()
+}
+
+func TestOther(t *testing.T) {
+	if _, err := OpenSource(t.TempDir()); err == nil {
+		t.Error("a folder was opened")
+	}
+	if _, err := OpenSink(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a missing file: %v", err)
+	}
+}
+
+func TestFilesystem(t *testing.T) {
+	for name, command := range map[string][]string{
+		"ext2": {"mkfs.ext2", "-q", "-F"}, "ext3": {"mkfs.ext3", "-q", "-F"}, "ext4": {"mkfs.ext4", "-q", "-F"},
+		"xfs": {"mkfs.xfs", "-q"}, "": nil,
+	} {
+		t.Run("is "+name, func(t *testing.T) {
+			path := file(t, 320<<20)
+			if command != nil {
+				if _, err := exec.LookPath(command[0]); err != nil {
+					t.Skipf("needs %s: install the filesystem's tools", command[0])
+				}
+				run(t, command[0], append(command[1:], path)...)
+			}
+			source, err := OpenSource(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = source.Close() }()
+			if got, err := Filesystem(source); err != nil || got != name {
+				t.Errorf("found %q, %v", got, err)
+			}
+		})
+	}
+	super := make([]byte, 128<<10)
+	copy(super[btrfsSuper+64:], "_BHRfS_M")
+	if got, err := Filesystem(bytes.NewReader(super)); got != "btrfs" || err != nil {
+		t.Errorf("a btrfs superblock: %q, %v", got, err)
+	}
+	if got, err := Filesystem(bytes.NewReader([]byte("tiny"))); got != "" || err != nil {
+		t.Errorf("a tiny device: %q, %v", got, err)
+	}
+}
+
+// TestVolume moves a real filesystem from one device to another and back.
+func TestVolume(t *testing.T) {
+	from, backing := loop(t, 64<<20)
+	run(t, "mkfs.ext4", "-q", from)
+	dir := t.TempDir()
+	store := snapshottest.NewMemory()
+	write := func(name string) {
+		run(t, "mount", from, dir)
+		defer run(t, "umount", dir)
+		if err := os.WriteFile(filepath.Join(dir, name), bytes.Repeat([]byte(name), 100000), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	backup := func(method snapshot.Method, parent snapshot.ImageID) snapshot.Image {
+		path := from
+		if method == snapshot.MethodAllocated {
+			path = backing
+		}
+		source, err := OpenSource(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = source.Close() }()
+		r := snapshot.BackupRequest{Source: source, Parent: parent, Image: snapshot.Image{Method: method}}
+		if method == snapshot.MethodAllocated {
+			if r.Extents, err = source.Allocated(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		image, stats, err := snapshot.Backup(t.Context(), r, store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %+v", method, stats)
+		return image
+	}
+	write("one")
+	first := backup(snapshot.MethodScan, "")
+	write("two")
+	second := backup(snapshot.MethodAllocated, first.ID)
+	to, _ := loop(t, 65<<20)
+	run(t, "dd", "if=/dev/urandom", "of="+to, "bs=1M", "count=65", "status=none")
+	for _, step := range [][2]snapshot.ImageID{{"", first.ID}, {first.ID, second.ID}, {second.ID, first.ID}, {first.ID, second.ID}} {
+		sink, err := OpenSink(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stats, err := snapshot.Apply(t.Context(), snapshot.ApplyRequest{Sink: sink, From: step[0], To: step[1], Verify: snapshot.VerifyReadBack}, store)
+		if err = errors.Join(err, sink.Close()); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("apply: %+v", stats)
+	}
+	run(t, "e2fsck", "-fn", to)
+	run(t, "cmp", "-n", "67108864", from, to)
+}
