@@ -146,6 +146,9 @@ func (j *Joiner) accept(peer Peer, t Token, answer Redeemed) (Peer, error) {
 	if err := answer.Scope.validate(); err != nil {
 		return Peer{}, fmt.Errorf("%w: %w", ErrAnswer, err)
 	}
+	if !answer.Scope.Admin && answer.Scope.Covers(peer.Namespace) != nil {
+		return Peer{}, fmt.Errorf("%w: it covers %s, and not %s", ErrAnswer, answer.Scope, peer.Namespace)
+	}
 	if answer.RepositoryPassword == "" || answer.RepositoryPrefix == "" {
 		return Peer{}, fmt.Errorf("%w: no repository", ErrAnswer)
 	}

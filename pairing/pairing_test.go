@@ -526,7 +526,7 @@ func TestSecretsRedactThemselves(t *testing.T) {
 		"line": line, "token": token.Secret.Reveal(), "key": peer.ClientKey.Reveal(),
 		"seal": peer.SealingKey.Reveal(), "password": peer.RepositoryPassword.Reveal(),
 	} {
-		for _, form := range []string{secret, fmt.Sprintf("%x", secret), fmt.Sprintf("%X", secret), fmt.Sprint([]byte(secret))} {
+		for _, form := range []string{secret, fmt.Sprintf("%x", secret), fmt.Sprintf("%X", secret), fmt.Sprintf("%d", []byte(secret))} {
 			if strings.Contains(out.String(), form) {
 				t.Errorf("the %s shows", what)
 			}

@@ -110,8 +110,7 @@ func FingerprintOf(c *x509.Certificate) Fingerprint {
 // Revoke removes a pair on the target. Open calls of the other cluster are
 // refused from then on, and its token cannot be redeemed again.
 func Revoke(ctx context.Context, grants GrantStore, peers PeerStore, pairID string) error {
-	// The grant goes first: between the two steps a repeated redemption would
-	// otherwise find a settled grant only by luck of timing.
+	// The grant goes first, so that no repeated redemption brings the peer back.
 	if err := grants.Delete(ctx, pairID); err != nil {
 		return fmt.Errorf("revoke pair %s: delete grant: %w", pairID, err)
 	}

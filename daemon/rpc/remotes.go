@@ -72,7 +72,7 @@ func (r *Remotes) Leave(pairID string) {
 	defer r.mu.Unlock()
 	if c, open := r.conns[pairID]; open {
 		delete(r.conns, pairID)
-		c.conn.Close() //nolint:errcheck,gosec // nothing is lost with a connection that is not wanted any more
+		c.conn.Close() //nolint:errcheck // nothing is lost with a connection that is not wanted any more
 	}
 }
 
@@ -91,7 +91,7 @@ func (r *Remotes) dial(p pairing.Peer) (*grpc.ClientConn, error) {
 		return nil, fmt.Errorf("dial pair %s: %w", p.PairID, err)
 	}
 	if open {
-		old.conn.Close() //nolint:errcheck,gosec // replaced
+		old.conn.Close() //nolint:errcheck // replaced
 	}
 	r.conns[p.PairID] = connection{conn: conn, identity: identity}
 	return conn, nil

@@ -309,7 +309,9 @@ func TestWithoutTheGuard(t *testing.T) {
 
 type recorder struct{ implementation any }
 
-func (r *recorder) RegisterService(_ *grpc.ServiceDesc, implementation any) { r.implementation = implementation }
+func (r *recorder) RegisterService(_ *grpc.ServiceDesc, implementation any) {
+	r.implementation = implementation
+}
 
 func TestRemotesFollowThePeer(t *testing.T) {
 	c := pair(t, cms())

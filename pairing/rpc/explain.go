@@ -40,7 +40,7 @@ func (e explainer) explain(ctx context.Context, method string, req, reply any, c
 	invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
 ) error {
 	err := invoke(ctx, method, req, reply, conn, opts...)
-	if err == nil || ctx.Err() == context.Canceled { //nolint:errorlint // the context's own, never wrapped
+	if err == nil || ctx.Err() == context.Canceled {
 		return err
 	}
 	if known := fromWire(err); known != err { //nolint:errorlint // whether it is the same value is the question
@@ -90,4 +90,4 @@ func (e *unreachableError) Error() string {
 }
 
 // Is makes it a pairing.ErrUnreachable.
-func (e *unreachableError) Is(target error) bool { return target == pairing.ErrUnreachable } //nolint:errorlint // Is itself
+func (e *unreachableError) Is(target error) bool { return target == pairing.ErrUnreachable }

@@ -100,8 +100,8 @@ func (g *Grants) Delete(ctx context.Context, id string) error {
 }
 
 func grantFrom(secret *corev1.Secret) (pairing.Grant, error) {
-	var record grantRecord
-	if err := decode(secret, &record); err != nil {
+	record, err := decode[grantRecord](secret)
+	if err != nil {
 		return pairing.Grant{}, err
 	}
 	grant := pairing.Grant{
@@ -109,7 +109,6 @@ func grantFrom(secret *corev1.Secret) (pairing.Grant, error) {
 		BackupLocation: record.BackupLocation, Created: record.Created, Expires: record.Expires,
 		Version: secret.ResourceVersion,
 	}
-	var err error
 	if grant.SecretHash, err = hashFrom(secret, record.SecretHash); err != nil {
 		return pairing.Grant{}, err
 	}

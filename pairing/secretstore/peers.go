@@ -39,7 +39,7 @@ type peerRecord struct {
 const (
 	clientKey          = "clientKey"
 	sealingKey         = "sealingKey"
-	repositoryPassword = "repositoryPassword" //nolint:gosec // the name of a key, not a password
+	repositoryPassword = "repositoryPassword"
 )
 
 func peerName(d pairing.Direction, pairID string) string {
@@ -108,8 +108,8 @@ func (p *Peers) Delete(ctx context.Context, d pairing.Direction, pairID string) 
 }
 
 func peerFrom(secret *corev1.Secret) (pairing.Peer, error) {
-	var record peerRecord
-	if err := decode(secret, &record); err != nil {
+	record, err := decode[peerRecord](secret)
+	if err != nil {
 		return pairing.Peer{}, err
 	}
 	return pairing.Peer{

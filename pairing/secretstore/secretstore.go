@@ -16,14 +16,16 @@ import (
 )
 
 const (
-	// KindLabel tells our Secrets apart; its values are Kind…
+	// KindLabel tells our Secrets apart; its values are KindPeer and so on
 	KindLabel = "godwit.io/kind"
 	// DirectionLabel is on a peer's Secret.
 	DirectionLabel = "godwit.io/direction"
 
-	// KindPeer, KindGrant and KindAuthority are the values of KindLabel.
-	KindPeer      = "peer"
-	KindGrant     = "grant"
+	// KindPeer labels a Secret that holds a peer.
+	KindPeer = "peer"
+	// KindGrant labels a Secret that holds a grant.
+	KindGrant = "grant"
+	// KindAuthority labels the Secret that holds the authority.
 	KindAuthority = "authority"
 
 	authorityName = "godwit-authority"
@@ -153,7 +155,7 @@ func (s *Store) delete(ctx context.Context, name string) error {
 	return nil
 }
 
-func encode(record any) ([]byte, error) {
+func encode[T any](record T) ([]byte, error) {
 	body, err := json.Marshal(record)
 	if err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
@@ -161,10 +163,11 @@ func encode(record any) ([]byte, error) {
 	return body, nil
 }
 
-func decode(secret *corev1.Secret, record any) error {
-	if err := json.Unmarshal(secret.Data[recordKey], record); err != nil {
+func decode[T any](secret *corev1.Secret) (T, error) {
+	var record T
+	if err := json.Unmarshal(secret.Data[recordKey], &record); err != nil {
 		// The parser's words may quote what is in the Secret.
-		return fmt.Errorf("secret %s/%s: its %q is not readable: delete it and pair anew", secret.Namespace, secret.Name, recordKey)
+		return record, fmt.Errorf("secret %s/%s: its %q is not readable: delete it and pair anew", secret.Namespace, secret.Name, recordKey)
 	}
-	return nil
+	return record, nil
 }
