@@ -40,7 +40,16 @@
 // Kubernetes: the usual sidecars do that, but for kubelet's plugin
 // registration, which --registration serves.
 //
-// It needs root, loop devices, mkfs.ext4 or mkfs.xfs, e2fsck, resize2fs and
+// # Without root
+//
+// --plain publishes symbolic links: to the image of a Block volume, to a folder
+// for a Filesystem volume, which is packed into the image as an ext4 whenever a
+// snapshot or a clone is made (mkfs.ext4 and debugfs do it). Bytes are as real as
+// elsewhere, but nothing is frozen, sizes are held only when a snapshot is made,
+// read-only is not held, and hard links and extended attributes are lost when a
+// folder is made from an image.
+//
+// Otherwise it needs root, loop devices, mkfs.ext4 or mkfs.xfs, e2fsck, resize2fs and
 // mount. An ext4 grows online only with CAP_SYS_RESOURCE; without it, it grows
 // when it is next staged. An xfs always grows online.
 package main
@@ -104,6 +113,7 @@ func parse(args []string) (driver.Config, options, error) {
 	fs.BoolVar(&cfg.Topology, "topology", false, "bind each volume to the node that it was made for")
 	fs.BoolVar(&cfg.SingleNodeAttach, "single-node-attach", true, "refuse a volume that is attached to another node")
 	fs.StringVar(&cfg.FSType, "fstype", disk.Ext4, "`filesystem` where a volume asks for none: ext4 or xfs")
+	fs.BoolVar(&cfg.Plain, "plain", false, "publish links to files instead of devices and mounts; needs no root")
 	fs.Var(&o.faults, "fault", "`line` that spoils calls, see the package documentation; may be repeated")
 	fs.BoolVar(&o.verbose, "v", false, "log every call")
 	if err := fs.Parse(args); err != nil {

@@ -58,6 +58,8 @@ type Config struct {
 	Topology bool
 	// SingleNodeAttach refuses a volume to a second node.
 	SingleNodeAttach bool
+	// Plain publishes links instead of loops and mounts, which needs no root.
+	Plain bool
 	// Faults are lines as in the faults file.
 	Faults []string
 	// FSType is made where a volume asks for no particular filesystem.
@@ -145,7 +147,7 @@ func (d *Driver) recoverVolume(ctx context.Context, id string) error {
 		return ignoreNotFound(err)
 	}
 	defer lock.Unlock()
-	loops, err := disk.FindLoops(d.store.Image(store.Volumes, id))
+	loops, err := d.loops(id)
 	if err != nil {
 		return err
 	}
@@ -158,7 +160,7 @@ func (d *Driver) recoverVolume(ctx context.Context, id string) error {
 			d.log.Warn("thawed a filesystem that an earlier process left frozen", "volume", id, "loop", l.Path())
 		}
 	}
-	if !d.cfg.Node {
+	if !d.cfg.Node || d.cfg.Plain {
 		return nil
 	}
 	shown, err := shownAt(loops)
@@ -183,7 +185,7 @@ func (d *Driver) sweep(ctx context.Context, kind store.Kind, id, lockName string
 	}
 	d.log.Info("sweep what an interrupted call left", "kind", kind, "id", id)
 	if image := d.store.Image(kind, id); fileExists(image) {
-		if err := disk.DetachLoops(ctx, image); err != nil {
+		if err := d.detach(ctx, image); err != nil {
 			return err
 		}
 	}

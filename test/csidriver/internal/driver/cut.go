@@ -56,6 +56,9 @@ func (d *Driver) cutStill(ctx context.Context, members []member) (_ time.Time, e
 	}
 	var running []disk.Loop
 	for _, m := range members {
+		if err := d.pack(ctx, m.volume); err != nil {
+			return time.Time{}, err
+		}
 		frozen, loops, ferr := d.still(m.volume)
 		if frozen != nil {
 			defer func() { err = errors.Join(err, frozen.Thaw()) }()
@@ -71,7 +74,7 @@ func (d *Driver) cutStill(ctx context.Context, members []member) (_ time.Time, e
 // still freezes the filesystem of a volume, or else writes out what the kernel
 // caches for it and returns the loops that can still be written.
 func (d *Driver) still(volume string) (*disk.Frozen, []disk.Loop, error) {
-	loops, err := disk.FindLoops(d.store.Image(store.Volumes, volume))
+	loops, err := d.loops(volume)
 	if err != nil {
 		return nil, nil, err
 	}

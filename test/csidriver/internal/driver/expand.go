@@ -53,13 +53,13 @@ func (n *node) NodeExpandVolume(ctx context.Context, req *csi.NodeExpandVolumeRe
 		return nil, err
 	}
 	defer lock.Unlock()
-	if v.Shared {
+	if v.Shared || n.d.cfg.Plain {
 		return &csi.NodeExpandVolumeResponse{CapacityBytes: v.Size}, nil
 	}
 	if want := req.GetCapacityRange().GetRequiredBytes(); want > v.Size {
 		return nil, status.Errorf(codes.OutOfRange, "volume %s has %d bytes, not %d: expand it in the controller first", v.ID, v.Size, want)
 	}
-	loops, err := disk.FindLoops(n.d.store.Image(store.Volumes, v.ID))
+	loops, err := n.d.loops(v.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -129,10 +129,10 @@ func (n *node) NodeGetVolumeStats(_ context.Context, req *csi.NodeGetVolumeStats
 	}
 	if _, mounted, err := disk.MountAt(req.GetVolumePath()); err != nil {
 		return nil, err
-	} else if !mounted {
+	} else if !mounted && !n.d.cfg.Plain {
 		return nil, status.Errorf(codes.NotFound, "volume %s is not mounted at %s", v.ID, req.GetVolumePath())
 	}
-	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{{Unit: csi.VolumeUsage_BYTES, Total: v.Size}}}, nil
 	}
 	return filesystemStats(req.GetVolumePath())

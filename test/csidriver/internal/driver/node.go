@@ -82,6 +82,9 @@ func (n *node) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRequ
 	if v.Shared {
 		return &csi.NodeStageVolumeResponse{}, nil
 	}
+	if n.d.cfg.Plain {
+		return &csi.NodeStageVolumeResponse{}, n.d.store.Stage(v.ID, n.d.cfg.NodeID)
+	}
 	// The note comes first: a loop that nobody has noted could be detached.
 	if err := n.d.store.Stage(v.ID, n.d.cfg.NodeID); err != nil {
 		return nil, err
@@ -238,7 +241,7 @@ func (n *node) release(ctx context.Context, v store.Volume) error {
 		return n.d.store.Unstage(v.ID, n.d.cfg.NodeID)
 	}
 	image := n.d.store.Image(store.Volumes, v.ID)
-	loops, err := disk.FindLoops(image)
+	loops, err := n.d.loops(v.ID)
 	if err != nil {
 		return err
 	}
@@ -249,7 +252,7 @@ func (n *node) release(ctx context.Context, v store.Volume) error {
 	if len(shown) > 0 {
 		return status.Errorf(codes.FailedPrecondition, "volume %s is still shown at %v: unpublish it first", v.ID, shown)
 	}
-	if err := disk.DetachLoops(ctx, image); err != nil {
+	if err := n.d.detach(ctx, image); err != nil {
 		return err
 	}
 	return n.d.store.Unstage(v.ID, n.d.cfg.NodeID)

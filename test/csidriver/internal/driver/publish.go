@@ -30,6 +30,8 @@ func (n *node) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolume
 	defer lock.Unlock()
 	readOnly := req.GetReadonly() || onlyReads(req.GetVolumeCapability().GetAccessMode().GetMode())
 	switch {
+	case n.d.cfg.Plain:
+		err = n.publishPlain(ctx, v, req)
 	case v.Shared:
 		err = n.publishShared(v, req, readOnly)
 	case req.GetVolumeCapability().GetBlock() != nil:
@@ -96,7 +98,7 @@ func (n *node) publishFilesystem(v store.Volume, req *csi.NodePublishVolumeReque
 	if staging == "" {
 		return status.Error(codes.FailedPrecondition, "the staging target path is missing: stage the volume first")
 	}
-	loops, err := disk.FindLoops(n.d.store.Image(store.Volumes, v.ID))
+	loops, err := n.d.loops(v.ID)
 	if err != nil {
 		return err
 	}

@@ -282,7 +282,7 @@ func (c *controller) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequ
 		return nil, status.Errorf(codes.FailedPrecondition, "volume %s is attached to %s: detach it first", v.ID, v.Attachments[0].Node)
 	}
 	if !v.Shared {
-		if err := disk.DetachLoops(ctx, c.d.store.Image(store.Volumes, v.ID)); err != nil {
+		if err := c.d.detach(ctx, c.d.store.Image(store.Volumes, v.ID)); err != nil {
 			return nil, err
 		}
 	}
