@@ -8,10 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/yaml"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
@@ -47,6 +49,7 @@ func newCluster(t *testing.T) *cluster {
 			}
 		}
 	}
+	log.SetLogger(logr.Discard())
 	environ := &envtest.Environment{BinaryAssetsDirectory: folder, ControlPlaneStartTimeout: time.Minute}
 	config, err := environ.Start()
 	if err != nil {
