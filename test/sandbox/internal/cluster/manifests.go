@@ -175,7 +175,7 @@ func applyOne(ctx context.Context, api *kubeapi.Client, o object) error {
 	defer tick.Stop()
 	for {
 		err := api.Apply(ctx, o.path, o.yaml)
-		if err == nil || !errors.Is(err, kubeapi.ErrNotFound) {
+		if err == nil || errors.Is(err, kubeapi.ErrRefused) {
 			return err
 		}
 		select {

@@ -24,8 +24,9 @@ type Client struct {
 	http   *http.Client
 }
 
-// ErrNotFound says that the object, or its kind, is not there.
-var ErrNotFound = errors.New("not found")
+// ErrRefused says that the server understood and will not: asking again is of no use. Anything else
+// (no answer, a kind that is not served yet, an overloaded server) may pass.
+var ErrRefused = errors.New("refused")
 
 // New makes a client that trusts the authority and shows the leaf.
 func New(server string, ca []byte, leaf pki.Leaf) (*Client, error) {
@@ -99,11 +100,12 @@ func (c *Client) do(ctx context.Context, method, path, contentType string, body 
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode == http.StatusNotFound {
-		return nil, fmt.Errorf("%s %s: %w", method, path, ErrNotFound)
-	}
-	if resp.StatusCode/100 != 2 {
+	switch resp.StatusCode {
+	case http.StatusOK, http.StatusCreated:
+		return b, nil
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusUnprocessableEntity, http.StatusUnsupportedMediaType:
+		return nil, fmt.Errorf("%s %s: %w: %s: %s", method, path, ErrRefused, resp.Status, bytes.TrimSpace(b))
+	default:
 		return nil, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, bytes.TrimSpace(b))
 	}
-	return b, nil
 }
