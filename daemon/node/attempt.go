@@ -40,15 +40,8 @@ func (a *attempt) uploadBlocks(ctx context.Context) (_ result, err error) {
 		return result{}, fmt.Errorf("look for a filesystem on %s: %w", path, err)
 	}
 	request := snapshot.BackupRequest{Source: source, Image: image, Progress: a.progress}
-	request.Image.Method = snapshot.MethodScan
-	if a.volumes.plainFiles {
-		// A file knows its holes; a device would have to be asked otherwise.
-		if request.Extents, err = source.Allocated(); err != nil {
-			return result{}, fmt.Errorf("list what is allocated in %s: %w", path, err)
-		}
-		if request.Extents != nil {
-			request.Image.Method = snapshot.MethodAllocated
-		}
+	if request.Image.Method, request.Extents, err = ladder(source); err != nil {
+		return result{}, fmt.Errorf("list what is allocated in %s: %w", path, err)
 	}
 	var stats snapshot.Stats
 	committed, err := a.withParent(ctx, snapshot.Block, func(parent snapshot.ImageID) (image snapshot.Image, err error) {
@@ -60,6 +53,22 @@ func (a *attempt) uploadBlocks(ctx context.Context) (_ result, err error) {
 		return result{}, err
 	}
 	return resultOf(committed, stats), nil
+}
+
+// ladder finds the cheapest way to read all that matters: what the file says is
+// allocated, else every byte.
+func ladder(source Source) (snapshot.Method, []snapshot.Extent, error) {
+	extents, err := source.Allocated()
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		return snapshot.MethodScan, nil, nil
+	case err != nil:
+		return "", nil, err
+	case extents == nil:
+		// The engine takes nil for the whole volume, and none is what is meant.
+		extents = []snapshot.Extent{}
+	}
+	return snapshot.MethodAllocated, extents, nil
 }
 
 func (a *attempt) uploadTree(ctx context.Context) (_ result, err error) {

@@ -24,7 +24,8 @@ const DefaultTransfers = 2
 type Source interface {
 	snapshot.Source
 	io.Closer
-	// Allocated lists what may hold other bytes than zeros.
+	// Allocated lists what may hold other bytes than zeros; errors.ErrUnsupported
+	// where only the storage knows.
 	Allocated() ([]snapshot.Extent, error)
 }
 

@@ -25,14 +25,18 @@ const size = 5<<20 + 512
 func TestVolumeGoesUpAndComesBack(t *testing.T) {
 	r := newRig(t)
 	first, second := content(1, size), content(1, size)
+	for _, b := range [][]byte{first, second} {
+		copy(b[0x438:], []byte{0x53, 0xEF})
+		copy(b[0x45C:], []byte{0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0})
+	}
 	copy(second[3<<20:], "another round")
 	r.publish("pv-src", first)
 	d := r.daemon()
 
 	r.upload("up1", "pv-src", "1")
 	up1 := d.finish("up1")
-	if s := up1.Status; s.Phase != api.TransferSucceeded || s.Image == "" || s.Size != size || s.Method != "Allocated" || s.Filesystem != "ext4" ||
-		s.Attempts != 1 || s.FinishTime == nil || s.Progress.BytesDone != size || s.Message != "" {
+	if s := up1.Status; s.Phase != api.TransferSucceeded || s.Image == "" || s.Size != size || s.Method != "Allocated" ||
+		s.Filesystem != "ext4" || s.Attempts != 1 || s.FinishTime == nil || s.Progress.BytesDone != size || s.Message != "" {
 		t.Fatalf("status %+v", s)
 	}
 	r.publish("pv-src", second)
@@ -97,14 +101,10 @@ func TestDaemonThatIsKilledGoesOn(t *testing.T) {
 		killed := r.daemon()
 		killed.see(name)
 		<-r.devices.entered
-		stopped := make(chan struct{})
-		go func() { defer close(stopped); killed.stop() }()
-		// Its reads end only now, with the context ended already or not.
+		killed.kill()
 		release()
-		<-stopped
-		if s := r.get(name).Status; isFinal(s.Phase) {
-			t.Skip("the transfer was through before the daemon was stopped")
-		} else if s.Phase != api.TransferRunning {
+		killed.wait()
+		if s := r.get(name).Status; s.Phase != api.TransferRunning {
 			t.Fatalf("status %+v, want it as the killed daemon left it", s)
 		}
 		s := r.daemon().finish(name).Status
@@ -191,36 +191,42 @@ func TestPlacesAreFew(t *testing.T) {
 }
 
 func TestUnpublishedVolumeIsRefused(t *testing.T) {
-	for name, c := range map[string]struct {
-		plain bool
-		mode  string
-		put   func(t *testing.T, r *rig)
-		want  string
+	r := newRig(t)
+	for _, c := range []struct {
+		name, mode string
+		plain      bool
+		put        func(pv string)
+		want       string
 	}{
-		"no device":   {plain: true, mode: modeBlock, want: "does not exist; does its holder pod still run?"},
-		"a file":      {mode: modeBlock, put: func(_ *testing.T, r *rig) { r.publish("pv", content(6, size)) }, want: "is no block device"},
-		"no folder":   {mode: modeFilesystem, want: "does not exist; does its holder pod still run?"},
-		"bare folder": {mode: modeFilesystem, put: func(_ *testing.T, r *rig) { r.folder("pv") }, want: "nothing is mounted on"},
-		"empty file": {plain: true, mode: modeBlock, put: func(_ *testing.T, r *rig) { r.publish("pv", nil) },
-			want: "the source holds no bytes"},
+		{name: "no-device", plain: true, mode: modeBlock, want: "does not exist; does its holder pod still run?"},
+		{name: "a-file", mode: modeBlock, put: func(pv string) { r.publish(pv, content(6, size)) }, want: "is no block device"},
+		{name: "no-folder", mode: modeFilesystem, want: "does not exist; does its holder pod still run?"},
+		{name: "bare-folder", mode: modeFilesystem, put: func(pv string) { r.folder(pv) }, want: "nothing is mounted on"},
+		{name: "empty-file", plain: true, mode: modeBlock, put: func(pv string) { r.publish(pv, nil) }, want: "the source holds no bytes"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t)
-			r.plain = c.plain
-			if c.put != nil {
-				c.put(t, r)
-			}
-			r.transfer("up", api.VolumeTransferSpec{Direction: api.Upload, Round: "1", Mount: api.VolumeMount{PersistentVolume: "pv", Mode: c.mode}})
-			d := r.daemon()
-			d.see("up")
-			r.eventually("the attempt failed", func() bool { return d.ended("up", api.TransferPending) })
-			if s := r.get("up").Status; !strings.HasPrefix(s.Message, "attempt 1 failed and is repeated at ") || !strings.Contains(s.Message, c.want) {
-				t.Fatalf("status %+v, want %q", s, c.want)
-			}
-			if wait := d.see("up").RequeueAfter; wait <= 0 || wait > firstPause {
-				t.Fatalf("the next attempt is in %s", wait)
-			}
-		})
+		r.plain = c.plain
+		if c.put != nil {
+			c.put("pv-" + c.name)
+		}
+		r.transfer(c.name, api.VolumeTransferSpec{Direction: api.Upload, Round: "1", Mount: api.VolumeMount{PersistentVolume: "pv-" + c.name, Mode: c.mode}})
+		d := r.daemon()
+		d.see(c.name)
+		r.eventually("the attempt failed", func() bool { return d.ended(c.name, api.TransferPending) })
+		if s := r.get(c.name).Status; !strings.HasPrefix(s.Message, "attempt 1 failed and is repeated at ") || !strings.Contains(s.Message, c.want) {
+			t.Errorf("%s: status %+v, want %q", c.name, s, c.want)
+		}
+	}
+}
+
+func TestNextAttemptWaits(t *testing.T) {
+	r := newRig(t)
+	r.upload("up", "pv", "1")
+	failed := r.get("up")
+	at := metav1.Now()
+	failed.Status = api.VolumeTransferStatus{Phase: api.TransferPending, Attempts: 6, Heartbeat: &at}
+	r.must(r.client.Status().Update(t.Context(), failed))
+	if wait := r.daemon().see("up").RequeueAfter; wait <= 20*time.Second || wait > 32*time.Second {
+		t.Fatalf("the next attempt is in %s, want 32 s after the last", wait)
 	}
 }
 

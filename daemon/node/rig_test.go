@@ -23,6 +23,7 @@ import (
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/snapshot"
+	"github.com/godwit-io/godwit/snapshot/blockdev"
 	"github.com/godwit-io/godwit/snapshot/kopiastore"
 )
 
@@ -71,8 +72,9 @@ func (r *rig) must(err error) {
 // daemon is one life of the node's daemon.
 type daemon struct {
 	*Reconciler
-	rig  *rig
-	stop func()
+	rig *rig
+	// kill ends its context, wait waits for all that it runs.
+	kill, wait func()
 }
 
 func (r *rig) daemon() *daemon {
@@ -98,9 +100,8 @@ func (r *rig) daemon() *daemon {
 			}
 		}
 	})
-	d := &daemon{reconciler, r, sync.OnceFunc(func() { cancel(); all.Wait() })}
-	r.t.Cleanup(d.stop)
-	return d
+	r.t.Cleanup(func() { cancel(); all.Wait() })
+	return &daemon{reconciler, r, cancel, all.Wait}
 }
 
 // see plays the watch: the daemon looks at a transfer that has changed.
@@ -192,8 +193,8 @@ func (r *rig) wantFile(path string, want []byte) {
 	}
 }
 
-// files opens plain files and loop devices. While gate is set, every read and
-// write waits for it to be closed; entered tells of the first.
+// files opens devices and files. While gate is set, every read and write waits
+// for it to be closed; entered tells of the first.
 type files struct {
 	mu      sync.Mutex
 	gate    chan struct{}
@@ -227,46 +228,45 @@ func (d *files) wait() {
 	<-gate
 }
 
-func (d *files) OpenSource(path string) (Source, error) { return d.open(path, os.O_RDONLY) }
-func (d *files) OpenSink(path string) (Sink, error)     { return d.open(path, os.O_RDWR) }
+func (d *files) Filesystem(r io.ReaderAt) (string, error) {
+	if g, ok := r.(gatedSource); ok {
+		r = g.Source // What is waited for are the reads of the transfer.
+	}
+	return blockdev.Filesystem(r)
+}
 
-// Filesystem looks for nothing; the real one is package blockdev's.
-func (d *files) Filesystem(io.ReaderAt) (string, error) { return "ext4", nil }
-
-func (d *files) open(path string, flags int) (*file, error) {
-	f, err := os.OpenFile(path, flags, 0)
+func (d *files) OpenSource(path string) (Source, error) {
+	s, err := blockdev.OpenSource(path)
 	if err != nil {
 		return nil, err
 	}
-	size, err := f.Seek(0, io.SeekEnd)
-	return &file{f, size, d}, err
+	return gatedSource{s, d}, nil
 }
 
-type file struct {
-	f       *os.File
-	size    int64
-	devices *files
+func (d *files) OpenSink(path string) (Sink, error) {
+	s, err := blockdev.OpenSink(path)
+	if err != nil {
+		return nil, err
+	}
+	return gatedSink{s, d}, nil
 }
 
-func (f *file) Size() int64  { return f.size }
-func (f *file) Sync() error  { return f.f.Sync() }
-func (f *file) Close() error { return f.f.Close() }
-
-func (f *file) Allocated() ([]snapshot.Extent, error) {
-	return []snapshot.Extent{{Offset: 0, Length: f.size}}, nil
+type gatedSource struct {
+	Source
+	files *files
 }
 
-func (f *file) ReadAt(b []byte, at int64) (int, error) {
-	f.devices.wait()
-	return f.f.ReadAt(b, at)
+func (g gatedSource) ReadAt(b []byte, at int64) (int, error) {
+	g.files.wait()
+	return g.Source.ReadAt(b, at)
 }
 
-func (f *file) WriteAt(b []byte, at int64) (int, error) {
-	f.devices.wait()
-	return f.f.WriteAt(b, at)
+type gatedSink struct {
+	Sink
+	files *files
 }
 
-func (f *file) Zero(offset, length int64) error {
-	_, err := f.f.WriteAt(make([]byte, length), offset)
-	return err
+func (g gatedSink) WriteAt(b []byte, at int64) (int, error) {
+	g.files.wait()
+	return g.Sink.WriteAt(b, at)
 }
