@@ -1,17 +1,16 @@
 package rpc_test
 
 import (
-	"encoding/base64"
-	"encoding/hex"
-	"fmt"
-	"strings"
-
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
