@@ -130,6 +130,8 @@ func TestExposureSaysWhatItWaitsFor(t *testing.T) {
 	if err != nil || !strings.HasSuffix(m.Waiting, "to run: 0/3 nodes are available") {
 		t.Fatalf("%+v, %v", m, err)
 	}
+	pod.Spec.NodeName = "n1"
+	k.must(k.Update(t.Context(), pod))
 	k.must(k.Create(t.Context(), &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{Namespace: home, Name: "e"}, Type: corev1.EventTypeWarning, Reason: "FailedMount",
 		InvolvedObject: corev1.ObjectReference{UID: "pod"}, Message: "wrong fs type",

@@ -160,43 +160,56 @@ func affinity(p place) *corev1.Affinity {
 	return &corev1.Affinity{NodeAffinity: node}
 }
 
-// waiting says what keeps a pod from running: what the scheduler or the
-// container says, with the latest warning about the pod or its claim.
+// waiting says what keeps a pod from running: the latest warning about the
+// claim or the pod, or what the scheduler or the container says.
 func (s *Snapshots) waiting(ctx context.Context, pod *corev1.Pod) (string, error) {
 	what := fmt.Sprintf("pod %s/%s to run", pod.Namespace, pod.Name)
-	problem := ""
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
-			problem = c.Message
-		}
-	}
-	for _, c := range pod.Status.ContainerStatuses {
-		if w := c.State.Waiting; w != nil && w.Reason != "ContainerCreating" {
-			problem = cmp.Or(w.Message, w.Reason)
-		}
-	}
 	if pod.UID == "" {
+		return what, nil
+	}
+	var about client.Object = pod
+	problem := containerProblem(pod)
+	if pod.Spec.NodeName == "" {
+		// Its events are older than the condition, or say the same.
+		about, problem = nil, schedulingProblem(pod)
+		var pvc corev1.PersistentVolumeClaim
+		key := types.NamespacedName{Namespace: pod.Namespace, Name: held(pod).ClaimName}
+		if err := s.client.Get(ctx, key, &pvc); client.IgnoreNotFound(err) != nil {
+			return "", fmt.Errorf("read PersistentVolumeClaim %s: %w", key, err)
+		}
+		if pvc.UID != "" && pvc.Spec.VolumeName == "" {
+			about = &pvc
+		}
+	}
+	if about == nil {
 		return waitingFor(what, problem), nil
 	}
-	about := []client.Object{pod}
-	var pvc corev1.PersistentVolumeClaim
-	key := types.NamespacedName{Namespace: pod.Namespace, Name: held(pod).ClaimName}
-	if err := s.client.Get(ctx, key, &pvc); client.IgnoreNotFound(err) != nil {
-		return "", fmt.Errorf("read PersistentVolumeClaim %s: %w", key, err)
+	event, err := s.warning(ctx, about)
+	if err != nil {
+		return "", err
 	}
-	if pvc.UID != "" && pvc.Spec.VolumeName == "" {
-		about = []client.Object{&pvc, pod}
-	}
-	for _, obj := range about {
-		event, err := s.warning(ctx, obj)
-		if err != nil {
-			return "", err
-		}
-		if event != nil {
-			return waitingFor(what, fmt.Sprintf("%s: %s", event.Reason, event.Message)), nil
-		}
+	if event != nil && event.Reason != "FailedScheduling" {
+		problem = fmt.Sprintf("%s: %s", event.Reason, event.Message)
 	}
 	return waitingFor(what, problem), nil
+}
+
+func schedulingProblem(pod *corev1.Pod) string {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			return c.Message
+		}
+	}
+	return ""
+}
+
+func containerProblem(pod *corev1.Pod) string {
+	for _, c := range pod.Status.ContainerStatuses {
+		if w := c.State.Waiting; w != nil && w.Reason != "ContainerCreating" {
+			return cmp.Or(w.Message, w.Reason)
+		}
+	}
+	return ""
 }
 
 // warning returns the latest Warning about the object, nil for none. Events are
