@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -125,13 +126,31 @@ type proc struct {
 	args []string
 	sock string
 	cmd  *exec.Cmd
-	log  *bytes.Buffer
+	log  *logBuffer
 	conn *grpc.ClientConn
 
 	ctrl  csi.ControllerClient
 	node  csi.NodeClient
 	group csi.GroupControllerClient
 	meta  csi.SnapshotMetadataClient
+}
+
+// logBuffer is written while it is read.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
 }
 
 func startDriver(t *testing.T, dir string, args ...string) *proc {
@@ -153,7 +172,7 @@ func (p *proc) start() {
 	p.cmd = exec.Command(os.Args[0], p.args...)
 	p.cmd.Env = append(os.Environ(), runAsDriver+"=1")
 	if p.log == nil {
-		p.log = &bytes.Buffer{}
+		p.log = &logBuffer{}
 	}
 	p.cmd.Stderr = p.log
 	must(p.t, p.cmd.Start())

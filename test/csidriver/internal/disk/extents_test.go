@@ -49,7 +49,7 @@ func scribble(t *testing.T, rnd *rand.Rand, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	size, err := sizeOf(f)
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +145,7 @@ func TestBlankAndProbe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if _, err := f.WriteAt(make([]byte, 64<<10), 1<<20); err != nil {
 		t.Fatal(err)
 	}
