@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 
+	"github.com/kopia/kopia/repo"
+
 	"github.com/godwit-io/godwit/snapshot"
 	"github.com/godwit-io/godwit/snapshot/snapshottest"
 )
@@ -38,3 +40,5 @@ func TestFolder(t *testing.T) {
 		}
 	})
 }
+
+func sessionForTest() repo.WriteSessionOptions { return repo.WriteSessionOptions{Purpose: "test"} }

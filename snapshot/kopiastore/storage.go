@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/kopia/kopia/repo/blob/filesystem"
@@ -113,8 +114,17 @@ func (s *spanStorage) GetBlob(ctx context.Context, id blob.ID, offset, length in
 		}
 		return nil
 	}
-	return s.Storage.GetBlob(ctx, id, offset, length, out)
+	if err := s.Storage.GetBlob(ctx, id, offset, length, out); err != nil {
+		return err
+	}
+	if n, ok := ctx.Value(fetchedKey{}).(*atomic.Int64); ok {
+		n.Add(int64(out.Length()))
+	}
+	return nil
 }
+
+// fetchedKey carries a counter of what a call brought from the storage.
+type fetchedKey struct{}
 
 func (s *spanStorage) held(id blob.ID, offset, length int64) []byte {
 	if length <= 0 {

@@ -1,0 +1,115 @@
+package kopiastore
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kopia/kopia/repo"
+	kopia "github.com/kopia/kopia/snapshot"
+
+	"github.com/godwit-io/godwit/snapshot"
+	"github.com/godwit-io/godwit/snapshot/snapshottest"
+)
+
+func TestTrees(t *testing.T) {
+	snapshottest.TestTrees(t, open(t, New(), folder(t)))
+}
+
+// TestLiveTree has files vanish and change between the walk and their reading.
+func TestLiveTree(t *testing.T) {
+	r := open(t, New(), folder(t))
+	for name, c := range map[string]struct {
+		do   func(file string) error
+		want string
+	}{
+		"vanished": {os.Remove, "victim vanished"},
+		"changed":  {func(f string) error { return os.WriteFile(f, []byte("other"), 0o600) }, "victim changed"},
+		"replaced": {func(f string) error {
+			return errors.Join(os.WriteFile(f+"2", []byte("same!"), 0o600), os.Rename(f+"2", f))
+		}, "victim changed"},
+		"symlinked": {func(f string) error { return errors.Join(os.Remove(f), os.Symlink("/etc/passwd", f)) }, "victim"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, name := range []string{"one", "victim", "two"} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte("same!"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			root, walked, err := walkTree(t.Context(), dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.do(filepath.Join(dir, "victim")); err != nil {
+				t.Fatal(err)
+			}
+			u := &treeUpload{repository: r, progress: newTreeProgress(nil, walked)}
+			_, u.session, err = r.rep.NewDirectWriter(t.Context(), repo.WriteSessionOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = u.session.Close(t.Context()) }()
+			_, err = u.upload(t.Context(), root, kopia.SourceInfo{Host: "h", UserName: "u", Path: "/p"}, nil)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("upload says %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+// TestStockKopiaRestoresTree holds stock kopia's restore against the files.
+func TestStockKopiaRestoresTree(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: sets owners and makes devices")
+	}
+	l := folder(t)
+	dir := t.TempDir()
+	snapshottest.MakeTree(t, dir)
+	image, err := open(t, New(), l).BackupTree(t.Context(), dir, snapshot.Image{Volume: snapshot.Volume{Cluster: "c", Namespace: "n", Name: "tree"}}, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStock(t, l)
+	s.run("snapshot", "verify", "--verify-files-percent=100")
+	target := filepath.Join(t.TempDir(), "restored")
+	s.run("snapshot", "restore", string(image.ID), target)
+	for _, name := range []string{"file", "large", "sparse", "a folder/file 123 ü", "日本", "line\nbreak", ".kopiaignore", "x.kopia-entry", "linked too", "bytes \xff\xfe"} {
+		want, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(filepath.Join(target, volumeName, filepath.Dir(name), storedName(filepath.Base(name))))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%q came back different (%v)", name, err)
+		}
+	}
+}
+
+func FuzzRecords(f *testing.F) {
+	f.Add([]byte(`{"path":"","type":"directory"}` + "\n" + `{"path":"a","type":"file","size":3}` + "\n" + `{"path":{"base64":"/w=="},"type":"file","link":"a"}`))
+	f.Add([]byte(`{"path":"","type":"directory"}` + "\n" + `{"path":"../a","type":"file"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		records, err := readRecords(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		for i, e := range records {
+			if clean := filepath.Join("/volume", string(e.Path)); clean != "/volume" && !strings.HasPrefix(clean, "/volume/") {
+				t.Fatalf("path %q leaves the volume", e.Path)
+			}
+			line, err := json.Marshal(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var again record
+			if err := json.Unmarshal(line, &again); err != nil || again.Path != e.Path || again.Target != e.Target {
+				t.Fatalf("record %d came back as %+v (%v)", i, again, err)
+			}
+		}
+	})
+}
