@@ -1,0 +1,140 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// Ground is what a scenario plays on.
+type Ground struct {
+	// Root is the repository's folder.
+	Root           string
+	Source, Target Cluster
+	Store          ObjectStore
+	// Godwit is the image under test.
+	Godwit Image
+	// AppImage is what the application's containers run.
+	AppImage Image
+	// Log gets what long-running programs print.
+	Log io.Writer
+	// sandbox is nil where the user brought the clusters.
+	sandbox *Sandbox
+}
+
+// Image is a container image and the archive that it is loaded from.
+type Image struct{ Name, Archive string }
+
+// Options say which clusters to take.
+type Options struct {
+	Log io.Writer
+	// Dir and the names are the sandbox's folder and its two clusters.
+	Dir, Source, Target string
+	// Kubeconfigs of two existing clusters stand in for the sandbox, and then
+	// the images have to be where these clusters can pull them from.
+	SourceKubeconfig, TargetKubeconfig string
+	GodwitImage, AppImage              string
+	Getenv                             func(string) string
+}
+
+// DefaultOptions are two clusters of the sandbox and the images of this tree.
+func DefaultOptions() Options {
+	return Options{
+		Log: os.Stderr, Source: "src", Target: "dst", Getenv: os.Getenv,
+		GodwitImage: "godwit-io/godwit:dev", AppImage: "godwit-io/demo-app:dev",
+	}
+}
+
+// Existing says that the user brings the clusters.
+func (o Options) Existing() bool { return o.SourceKubeconfig != "" || o.TargetKubeconfig != "" }
+
+// Open brings the ground up, or finds it.
+func Open(ctx context.Context, o Options) (*Ground, error) {
+	root, err := Root()
+	if err != nil {
+		return nil, err
+	}
+	g := &Ground{
+		Root: root, Log: o.Log,
+		Godwit:   Image{Name: o.GodwitImage, Archive: filepath.Join(root, "bin", "godwit-image.tar")},
+		AppImage: Image{Name: o.AppImage, Archive: filepath.Join(root, "bin", "demo-app-image.tar")},
+	}
+	if o.Existing() {
+		return g, g.find(o)
+	}
+	g.sandbox = &Sandbox{
+		Program: filepath.Join(root, "bin", "sandbox"), Sources: filepath.Join(root, "test", "sandbox"), Dir: o.Dir, Log: o.Log,
+	}
+	return g, g.raise(ctx, o)
+}
+
+func (g *Ground) raise(ctx context.Context, o Options) error {
+	clusters, err := g.sandbox.Up(ctx, o.Source, o.Target)
+	if err != nil {
+		return err
+	}
+	g.Source, g.Target = clusters[0], clusters[1]
+	g.Store, err = g.sandbox.ObjectStore(ctx)
+	return err
+}
+
+func (g *Ground) find(o Options) error {
+	if o.SourceKubeconfig == "" || o.TargetKubeconfig == "" {
+		return errors.New("two clusters of your own need two kubeconfigs: one is missing")
+	}
+	kubectl, err := exec.LookPath("kubectl")
+	if err != nil {
+		return errors.New("two clusters of your own need kubectl in PATH")
+	}
+	g.Source = Cluster{Name: "source", Kubeconfig: o.SourceKubeconfig, Program: kubectl}
+	g.Target = Cluster{Name: "target", Kubeconfig: o.TargetKubeconfig, Program: kubectl}
+	g.Store, err = ObjectStoreFromEnv(o.Getenv)
+	return err
+}
+
+// MakeImages makes the application's image, and gives it and Godwit's to both
+// clusters. What is there already stays. Existing clusters pull by themselves.
+func (g *Ground) MakeImages(ctx context.Context) error {
+	if g.sandbox == nil {
+		return nil
+	}
+	if _, err := os.Stat(g.Godwit.Archive); err != nil {
+		return fmt.Errorf("%w: run make image first", err)
+	}
+	args := []string{
+		"image", "--name", g.AppImage.Name, "--out", g.AppImage.Archive, "--busybox", "--add-user", "postgres=70:/tmp",
+		"--from-deb", "postgresql-15,bash,coreutils,findutils,util-linux,attr,grep",
+		// The compiler of queries is switched off, and the packaging's scripts do not run.
+		"--without", "libllvm14,perl,perl-base,perl-modules-5.36,libperl5.36,postgresql-common,postgresql-client-common,locales,dpkg,openssl",
+	}
+	if err := g.sandbox.show(ctx, args...); err != nil {
+		return err
+	}
+	return g.sandbox.Load(ctx, []string{g.Source.Name, g.Target.Name}, g.AppImage.Archive, g.Godwit.Archive)
+}
+
+// Purge removes the clusters and all that is in them. Existing clusters stay.
+func (g *Ground) Purge(ctx context.Context) error {
+	if g.sandbox == nil {
+		return nil
+	}
+	return g.sandbox.Purge(ctx, g.Source.Name, g.Target.Name)
+}
+
+// Godwitctl runs godwitctl against a cluster and returns what it printed.
+func (g *Ground) Godwitctl(ctx context.Context, c Cluster, args ...string) (string, error) {
+	return g.godwitctl(ctx, command{}, c, args...)
+}
+
+func (g *Ground) godwitctl(ctx context.Context, cmd command, c Cluster, args ...string) (string, error) {
+	program := filepath.Join(g.Root, "bin", "godwitctl")
+	out, err := cmd.run(ctx, program, append([]string{"--kubeconfig", c.Kubeconfig}, args...)...)
+	if err != nil {
+		return string(out), fmt.Errorf("cluster %s: %w", c.Name, err)
+	}
+	return string(out), nil
+}
