@@ -93,14 +93,20 @@ func (s *session) createMigration(ctx context.Context, f migrationFlags, args []
 	if err := s.out("Migration %v created successfully", m.Name); err != nil || !f.wait {
 		return err
 	}
-	ended, err := s.awaitMigration(ctx, c, client.ObjectKeyFromObject(m))
+	return s.waitFor(ctx, c, client.ObjectKeyFromObject(m))
+}
+
+// waitFor shows the progress of a Migration until it ends, and fails if it did
+// not succeed.
+func (s *session) waitFor(ctx context.Context, c client.WithWatch, key client.ObjectKey) error {
+	ended, err := s.awaitMigration(ctx, c, key)
 	if err != nil {
 		return err
 	}
 	if err := outcome(ended); err != nil {
 		return err
 	}
-	return s.out("Migration %v completed successfully", m.Name)
+	return s.out("Migration %v completed successfully", key.Name)
 }
 
 // migration is what the flags ask for.

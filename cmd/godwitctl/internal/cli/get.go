@@ -69,30 +69,34 @@ func (s *session) get(ctx context.Context, sel selection) error {
 	if err != nil {
 		return err
 	}
-	if s.watch && len(sel.names) == 1 {
-		// A watch alone would wait for ever for a name that is wrong.
-		if _, err := s.named(ctx, c, sel.kind, namespace, sel.names); err != nil {
-			return err
-		}
+	if s.watch {
+		return s.watchSelection(ctx, c, sel, namespace)
 	}
-	switch progress := sel.kind.name == migrationKind().name && len(sel.names) == 1 && s.tabular(); {
-	case s.watch && progress:
-		return s.watchMigration(ctx, c, client.ObjectKey{Namespace: namespace, Name: sel.names[0]})
-	case s.watch:
+	var objs []client.Object
+	if len(sel.names) > 0 {
+		objs, err = s.named(ctx, c, sel.kind, namespace, sel.names)
+	} else {
+		objs, err = s.listed(ctx, c, sel, namespace)
+	}
+	if err != nil {
+		return err
+	}
+	return s.print(sel.kind, objs, len(sel.names) == 1)
+}
+
+// watchSelection shows the progress of a single Migration, and rows of all else.
+func (s *session) watchSelection(ctx context.Context, c client.WithWatch, sel selection, namespace string) error {
+	if len(sel.names) == 0 {
 		return s.watchRows(ctx, c, sel, namespace)
-	case len(sel.names) > 0:
-		objs, err := s.named(ctx, c, sel.kind, namespace, sel.names)
-		if err != nil {
-			return err
-		}
-		return s.print(sel.kind, objs, len(sel.names) == 1)
-	default:
-		objs, err := s.listed(ctx, c, sel, namespace)
-		if err != nil {
-			return err
-		}
-		return s.print(sel.kind, objs, false)
 	}
+	// A watch alone would wait for ever for a name that is wrong.
+	if _, err := s.named(ctx, c, sel.kind, namespace, sel.names); err != nil {
+		return err
+	}
+	if sel.kind.name == migrationKind().name && s.tabular() {
+		return s.watchMigration(ctx, c, client.ObjectKey{Namespace: namespace, Name: sel.names[0]})
+	}
+	return s.watchRows(ctx, c, sel, namespace)
 }
 
 // named gets objects one by one.
