@@ -1,7 +1,6 @@
 package workload
 
 import (
-	"bytes"
 	"encoding/json"
 	"slices"
 	"sort"
@@ -64,7 +63,7 @@ func hasEntry(obj *unstructured.Unstructured, entry metav1.ManagedFieldsEntry) b
 
 func fieldsOf(entry metav1.ManagedFieldsEntry) map[string]any {
 	var fields map[string]any
-	if entry.FieldsV1 == nil || json.Unmarshal(entry.FieldsV1.Raw, &fields) != nil {
+	if entry.FieldsV1 == nil || json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields) != nil {
 		// What cannot be read is taken for a field that nobody had.
 		return map[string]any{"unreadable": map[string]any{}}
 	}
@@ -87,7 +86,7 @@ func within(a, b map[string]any) bool {
 }
 
 func sameEntry(a, b metav1.ManagedFieldsEntry) bool {
-	return sameWriter(a, b) && a.FieldsV1 != nil && b.FieldsV1 != nil && bytes.Equal(a.FieldsV1.Raw, b.FieldsV1.Raw)
+	return sameWriter(a, b) && a.FieldsV1 != nil && b.FieldsV1 != nil && a.FieldsV1.Equal(*b.FieldsV1)
 }
 
 func sameWriter(a, b metav1.ManagedFieldsEntry) bool {
