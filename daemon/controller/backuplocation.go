@@ -66,9 +66,15 @@ func (r *BackupLocations) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 		r.Events.Eventf(&b, nil, corev1.EventTypeWarning, ready.Reason, "Probe", "%s", ready.Message)
 	}
 	if problem != nil {
-		return ctrl.Result{RequeueAfter: backupLocationRetry}, nil
+		return ctrl.Result{RequeueAfter: retryAfter(r.Now().Sub(meta.FindStatusCondition(b.Status.Conditions, ready.Type).LastTransitionTime.Time))}, nil
 	}
 	return ctrl.Result{RequeueAfter: backupLocationRecheck}, nil
+}
+
+// retryAfter looks again soon while somebody is still setting things up, such as
+// the Secret, and seldom at what stays broken.
+func retryAfter(broken time.Duration) time.Duration {
+	return min(max(broken/2, backupLocationRetry), backupLocationRecheck)
 }
 
 func (r *BackupLocations) probe(ctx context.Context, name types.NamespacedName) error {

@@ -64,7 +64,7 @@ const (
 	managedBy             = "godwit"
 	clusterPairRecheck    = 30 * time.Second
 	backupLocationRecheck = 5 * time.Minute
-	backupLocationRetry   = 30 * time.Second
+	backupLocationRetry   = 2 * time.Second
 	clusterPairRetry      = 5 * time.Second
 	migrationPoll         = time.Second
 	migrationWait         = 5 * time.Second

@@ -90,6 +90,9 @@ func (o *Opener) open(ctx context.Context, l snapshot.Location, create bool) (_ 
 	if err := check(l); err != nil {
 		return nil, err
 	}
+	if l.Password == "" {
+		return nil, errors.New("the repository password is empty: check the Secret")
+	}
 	if err := reach(ctx, l, create); err != nil {
 		return nil, err
 	}

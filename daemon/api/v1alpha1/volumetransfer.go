@@ -94,16 +94,26 @@ type VolumeTransferSpec struct {
 
 // TransferProgress counts bytes.
 type TransferProgress struct {
-	BytesTotal     int64 `json:"bytesTotal"`
-	BytesDone      int64 `json:"bytesDone"`
-	BytesRead      int64 `json:"bytesRead"`
-	BytesChanged   int64 `json:"bytesChanged"`
-	BytesUploaded  int64 `json:"bytesUploaded"`
-	BytesFetched   int64 `json:"bytesFetched"`
-	BytesWritten   int64 `json:"bytesWritten"`
-	Files          int64 `json:"files"`
+	// +optional
+	BytesTotal int64 `json:"bytesTotal"`
+	// +optional
+	BytesDone int64 `json:"bytesDone"`
+	// +optional
+	BytesRead int64 `json:"bytesRead"`
+	// +optional
+	BytesChanged int64 `json:"bytesChanged"`
+	// +optional
+	BytesUploaded int64 `json:"bytesUploaded"`
+	// +optional
+	BytesFetched int64 `json:"bytesFetched"`
+	// +optional
+	BytesWritten int64 `json:"bytesWritten"`
+	// +optional
+	Files int64 `json:"files"`
+	// +optional
 	BytesPerSecond int64 `json:"bytesPerSecond"`
-	SecondsLeft    int64 `json:"secondsLeft"`
+	// +optional
+	SecondsLeft int64 `json:"secondsLeft"`
 }
 
 // VolumeTransferStatus tells how far the transfer is.
