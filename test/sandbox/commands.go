@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"syscall"
 	"text/tabwriter"
 
+	"github.com/godwit-io/godwit/test/sandbox/internal/cluster"
 	"github.com/godwit-io/godwit/test/sandbox/internal/node"
 	"github.com/godwit-io/godwit/test/sandbox/internal/sandbox"
 	"github.com/spf13/cobra"
@@ -27,24 +27,19 @@ func buildCommand(box *sandbox.Sandbox) *cobra.Command {
 }
 
 func upCommand(box *sandbox.Sandbox) *cobra.Command {
-	var names []string
-	var nodes int
-	var controlPlane bool
+	var w sandbox.Wish
 	cmd := &cobra.Command{
 		Use: "up", Short: "Bring clusters and the object store up; what is up stays as it is", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if controlPlane {
-				return errors.New("--control-plane is not built yet: run as root without it, or bring kubeconfigs of existing clusters")
-			}
-			if err := box.Up(cmd.Context(), names, nodes); err != nil {
+			if err := box.Up(cmd.Context(), w); err != nil {
 				return err
 			}
 			return status(cmd.OutOrStdout(), box)
 		},
 	}
-	cmd.Flags().StringSliceVar(&names, "clusters", []string{"src", "dst"}, "names of the clusters")
-	cmd.Flags().IntVar(&nodes, "nodes", 0, "nodes of each new cluster (default 1)")
-	cmd.Flags().BoolVar(&controlPlane, "control-plane", false, "no containers: API servers, controllers and storage only; needs no root")
+	cmd.Flags().StringSliceVar(&w.Clusters, "clusters", []string{"src", "dst"}, "names of the clusters")
+	cmd.Flags().IntVar(&w.Nodes, "nodes", 0, "nodes of each new cluster (default 1)")
+	cmd.Flags().BoolVar(&w.ControlPlane, "control-plane", false, "no containers: API servers, controllers and storage only; needs no root")
 	return cmd
 }
 
@@ -132,9 +127,11 @@ func shellCommand(box *sandbox.Sandbox) *cobra.Command {
 			if len(command) == 0 {
 				command = []string{"/bin/sh"}
 			}
-			argv, err := c.Node(index).Enter(command...)
-			if err != nil {
-				return err
+			argv := command
+			if !c.ControlPlane {
+				if argv, err = c.Node(index).Enter(command...); err != nil {
+					return err
+				}
 			}
 			return enter(argv, c.Kubeconfig(), box)
 		},
@@ -145,15 +142,19 @@ func shellCommand(box *sandbox.Sandbox) *cobra.Command {
 
 // enter replaces this program.
 func enter(argv []string, kubeconfig string, box *sandbox.Sandbox) error {
-	nsenter, err := exec.LookPath(argv[0])
+	env := append(os.Environ(), "KUBECONFIG="+kubeconfig)
+	if folder, err := box.ProgramsDir(); err == nil {
+		path := folder + ":" + os.Getenv("PATH")
+		env = append(env, "PATH="+path)
+		if err := os.Setenv("PATH", path); err != nil { // for the look-up below
+			return err
+		}
+	}
+	program, err := exec.LookPath(argv[0])
 	if err != nil {
 		return err
 	}
-	env := append(os.Environ(), "KUBECONFIG="+kubeconfig)
-	if folder, err := box.ProgramsDir(); err == nil {
-		env = append(env, "PATH="+folder+":"+os.Getenv("PATH"))
-	}
-	return syscall.Exec(nsenter, argv, env) //nolint:gosec // the user's command is the point
+	return syscall.Exec(program, argv, env) //nolint:gosec // the user's command is the point
 }
 
 func loadCommand(box *sandbox.Sandbox) *cobra.Command {
@@ -199,6 +200,15 @@ func s3Command(box *sandbox.Sandbox) *cobra.Command {
 
 // quote makes a word of a shell.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// planeRunCommand is how a cluster without containers is started; it is not for users.
+func planeRunCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "plane-run FILE", Hidden: true, Args: cobra.ExactArgs(1),
+		PersistentPreRun: func(*cobra.Command, []string) {},
+		RunE:             func(cmd *cobra.Command, args []string) error { return cluster.RunPlane(cmd.Context(), args[0]) },
+	}
+}
 
 // nodeInitCommand is how a node's first process is started; it is not for users.
 func nodeInitCommand() *cobra.Command {

@@ -87,13 +87,24 @@ func (n Node) MAC() string {
 	return fmt.Sprintf("02:00:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3])
 }
 
-// Loopback ports of a cluster that runs without namespaces.
+// Ports are where a cluster's programs listen.
 type Ports struct {
-	API, Etcd, EtcdPeer, ControllerManager, SnapshotMetadata, SnapshotMetadataHealth int
+	API, Etcd, EtcdPeer, SnapshotMetadata, SnapshotMetadataHealth int
 }
 
-// Ports are the loopback ports of the cluster when all clusters share the host's network.
+// Ports are the usual ones, for clusters with a network of their own.
 func (c Cluster) Ports() Ports {
-	base := 26000 + 160*int(c.Slot) + 10*c.Index
-	return Ports{API: base, Etcd: base + 1, EtcdPeer: base + 2, ControllerManager: base + 3, SnapshotMetadata: base + 4, SnapshotMetadataHealth: base + 5}
+	return Ports{API: 6443, Etcd: 2379, EtcdPeer: 2380, SnapshotMetadata: 50051, SnapshotMetadataHealth: 8088}
 }
+
+// LoopbackPorts are distinct for every cluster, for those that share the host's network.
+func (c Cluster) LoopbackPorts() Ports {
+	base := c.Slot.firstPort() + 8*c.Index
+	return Ports{API: base, Etcd: base + 1, EtcdPeer: base + 2, SnapshotMetadata: base + 3, SnapshotMetadataHealth: base + 4}
+}
+
+// LoopbackStorePort is the object store's port where the sandbox has no network of its own.
+func (s Slot) LoopbackStorePort() int { return s.firstPort() + 8*MaxClusters }
+
+// firstPort is below the range that the kernel gives to outgoing connections.
+func (s Slot) firstPort() int { return 26000 + 160*int(s) }

@@ -21,13 +21,16 @@ import (
 
 // Cluster is one cluster.
 type Cluster struct {
-	Name     string
-	Place    address.Cluster
-	Dir      string
-	Nodes    int
-	Programs program.Programs // needed to start it
-	CRDs     []string         // folders of the CustomResourceDefinitions it is to have
-	Images   []string         // image archives that every node gets before its first pod
+	Name  string
+	Place address.Cluster
+	Dir   string
+	Nodes int
+	// ControlPlane is a cluster without containers: its programs run on the host's loopback
+	// interface, volumes are plain files, and a stand-in does kubelet's part. It needs no root.
+	ControlPlane bool
+	Programs     program.Programs // needed to start it
+	CRDs         []string         // folders of the CustomResourceDefinitions it is to have
+	Images       []string         // image archives that every node gets before its first pod
 }
 
 // NodeName is the name of node i in Kubernetes and its host name.
@@ -40,7 +43,7 @@ func (c Cluster) NodeName(i int) string {
 
 // Server is the URL of the API server.
 func (c Cluster) Server() string {
-	return fmt.Sprintf("https://%s:6443", c.ip(0))
+	return fmt.Sprintf("https://%s:%d", c.ip(0), c.ports().API)
 }
 
 // Kubeconfig is the administrator's kubeconfig file.
@@ -60,14 +63,33 @@ func (c Cluster) Node(i int) node.Node {
 func (c Cluster) Running() int {
 	n := 0
 	for i := range c.Nodes {
-		if c.Node(i).Running() {
+		if c.nodeRuns(i) {
 			n++
 		}
 	}
 	return n
 }
 
-func (c Cluster) ip(i int) string { return c.Place.Node(i).IP().String() }
+func (c Cluster) nodeRuns(i int) bool {
+	if c.ControlPlane {
+		return c.planeRuns()
+	}
+	return c.Node(i).Running()
+}
+
+func (c Cluster) ip(i int) string {
+	if c.ControlPlane {
+		return "127.0.0.1"
+	}
+	return c.Place.Node(i).IP().String()
+}
+
+func (c Cluster) ports() address.Ports {
+	if c.ControlPlane {
+		return c.Place.LoopbackPorts()
+	}
+	return c.Place.Ports()
+}
 
 func (c Cluster) path(parts ...string) string {
 	return filepath.Join(append([]string{c.Dir}, parts...)...)

@@ -20,9 +20,9 @@ func (c Cluster) daemon(i int, name, program string, after []node.Probe, args ..
 // to etcd costs the API server a second, and a controller manager started before the API server is
 // ready waits ten.
 func (c Cluster) controlPlane() []node.Daemon {
-	etcdUp := []node.Probe{{TCP: "127.0.0.1:2379"}}
+	etcdUp := []node.Probe{{TCP: fmt.Sprintf("127.0.0.1:%d", c.ports().Etcd)}}
 	apiUp := []node.Probe{c.api()}
-	return []node.Daemon{
+	daemons := []node.Daemon{
 		c.daemon(0, "etcd", "etcd", nil, c.etcdArgs()...),
 		c.daemon(0, "kube-apiserver", "kube-apiserver", etcdUp, c.apiserverArgs()...),
 		c.daemon(0, "kube-controller-manager", "kube-controller-manager", apiUp, c.controllerManagerArgs()...),
@@ -30,17 +30,31 @@ func (c Cluster) controlPlane() []node.Daemon {
 			"--kubeconfig="+c.path("scheduler.kubeconfig"),
 			"--authentication-kubeconfig="+c.path("scheduler.kubeconfig"),
 			"--authorization-kubeconfig="+c.path("scheduler.kubeconfig"),
-			"--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false", "--cert-dir="+c.path("pki")),
-		c.daemon(0, "coredns", "coredns", apiUp, "-conf", c.nodePath(0, "conf", "Corefile")),
+			"--bind-address=127.0.0.1", c.healthPort(10259), "--leader-elect=false", "--profiling=false", "--cert-dir="+c.path("pki")),
 	}
+	if !c.ControlPlane {
+		daemons = append(daemons, c.daemon(0, "coredns", "coredns", apiUp, "-conf", c.nodePath(0, "conf", "Corefile")))
+	}
+	return daemons
+}
+
+// healthPort is the port that a controller tells its health on; clusters that share the host's
+// network do without.
+func (c Cluster) healthPort(usual int) string {
+	if c.ControlPlane {
+		usual = 0
+	}
+	return fmt.Sprintf("--secure-port=%d", usual)
 }
 
 func (c Cluster) etcdArgs() []string {
+	client := fmt.Sprintf("http://127.0.0.1:%d", c.ports().Etcd)
+	peer := fmt.Sprintf("http://127.0.0.1:%d", c.ports().EtcdPeer)
 	return []string{
 		"--name", c.Name, "--data-dir", c.path("etcd"),
-		"--listen-client-urls", "http://127.0.0.1:2379", "--advertise-client-urls", "http://127.0.0.1:2379",
-		"--listen-peer-urls", "http://127.0.0.1:2380", "--initial-advertise-peer-urls", "http://127.0.0.1:2380",
-		"--initial-cluster", c.Name + "=http://127.0.0.1:2380",
+		"--listen-client-urls", client, "--advertise-client-urls", client,
+		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+		"--initial-cluster", c.Name + "=" + peer,
 		// A killed process loses nothing without fsync, only a machine that loses power does.
 		"--unsafe-no-fsync", "--log-level", "warn",
 		"--heartbeat-interval", "500", "--election-timeout", "5000", "--initial-election-tick-advance=true",
@@ -48,33 +62,38 @@ func (c Cluster) etcdArgs() []string {
 }
 
 func (c Cluster) apiserverArgs() []string {
-	return []string{
-		"--etcd-servers=http://127.0.0.1:2379",
-		"--bind-address=0.0.0.0", "--secure-port=6443", "--advertise-address=" + c.ip(0),
-		"--tls-cert-file=" + c.pki("apiserver.crt"), "--tls-private-key-file=" + c.pki("apiserver.key"),
-		"--client-ca-file=" + c.pki("ca.crt"),
+	listen := []string{"--bind-address=0.0.0.0", "--advertise-address=" + c.ip(0)}
+	if c.ControlPlane {
+		// A loopback address cannot be the endpoint of the Service kubernetes.default.
+		listen = []string{"--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"}
+	}
+	return append(listen,
+		fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", c.ports().Etcd),
+		fmt.Sprintf("--secure-port=%d", c.ports().API),
+		"--tls-cert-file="+c.pki("apiserver.crt"), "--tls-private-key-file="+c.pki("apiserver.key"),
+		"--client-ca-file="+c.pki("ca.crt"),
 		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
-		"--service-cluster-ip-range=" + c.Place.Services().String(),
+		"--service-cluster-ip-range="+c.Place.Services().String(),
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-		"--service-account-key-file=" + c.pki("sa.pub"), "--service-account-signing-key-file=" + c.pki("sa.key"),
-		"--kubelet-client-certificate=" + c.pki("apiserver-kubelet-client.crt"),
-		"--kubelet-client-key=" + c.pki("apiserver-kubelet-client.key"),
-		"--kubelet-certificate-authority=" + c.pki("ca.crt"), "--kubelet-preferred-address-types=InternalIP",
-		"--requestheader-client-ca-file=" + c.pki("front-proxy-ca.crt"),
+		"--service-account-key-file="+c.pki("sa.pub"), "--service-account-signing-key-file="+c.pki("sa.key"),
+		"--kubelet-client-certificate="+c.pki("apiserver-kubelet-client.crt"),
+		"--kubelet-client-key="+c.pki("apiserver-kubelet-client.key"),
+		"--kubelet-certificate-authority="+c.pki("ca.crt"), "--kubelet-preferred-address-types=InternalIP",
+		"--requestheader-client-ca-file="+c.pki("front-proxy-ca.crt"),
 		"--requestheader-allowed-names=front-proxy-client",
 		"--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group",
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
-		"--proxy-client-cert-file=" + c.pki("front-proxy-client.crt"),
-		"--proxy-client-key-file=" + c.pki("front-proxy-client.key"),
-		"--enable-aggregator-routing=true", "--profiling=false", "--cert-dir=" + c.path("pki"),
-	}
+		"--proxy-client-cert-file="+c.pki("front-proxy-client.crt"),
+		"--proxy-client-key-file="+c.pki("front-proxy-client.key"),
+		"--enable-aggregator-routing=true", "--profiling=false", "--cert-dir="+c.path("pki"),
+	)
 }
 
 func (c Cluster) controllerManagerArgs() []string {
 	kubeconfig := c.path("kcm.kubeconfig")
-	return []string{
+	args := []string{
 		"--kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
-		"--bind-address=127.0.0.1", "--leader-elect=false", "--use-service-account-credentials=true",
+		"--bind-address=127.0.0.1", c.healthPort(10257), "--leader-elect=false", "--use-service-account-credentials=true",
 		"--root-ca-file=" + c.pki("ca.crt"), "--client-ca-file=" + c.pki("ca.crt"),
 		"--requestheader-client-ca-file=" + c.pki("front-proxy-ca.crt"),
 		"--service-account-private-key-file=" + c.pki("sa.key"),
@@ -85,6 +104,11 @@ func (c Cluster) controllerManagerArgs() []string {
 		"--pvclaimbinder-sync-period=5s", "--attach-detach-reconcile-sync-period=5s",
 		"--profiling=false", "--cert-dir=" + c.path("pki"),
 	}
+	if c.ControlPlane {
+		// The stand-in for kubelet does not beat: its node is there as long as the cluster is.
+		args = append(args, "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller")
+	}
+	return args
 }
 
 // corefile is DNS for the cluster's own names; a sandbox has no others to ask.

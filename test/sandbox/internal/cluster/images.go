@@ -13,6 +13,9 @@ import (
 
 // Load gives an image archive to every node and reports how many lacked it.
 func (c Cluster) Load(ctx context.Context, archive string) (int, error) {
+	if c.ControlPlane {
+		return 0, fmt.Errorf("cluster %s runs no containers (--control-plane): it has no use for images", c.Name)
+	}
 	wanted, err := image.Names(archive)
 	if err != nil {
 		return 0, fmt.Errorf("image archive %s: %w", archive, err)

@@ -148,7 +148,7 @@ apiVersion: cbt.storage.k8s.io/v1beta1
 kind: SnapshotMetadataService
 metadata: {name: %[1]s}
 spec: {audience: %[1]s, address: "%[3]s:%[4]d", caCert: %[5]s}
-`, BlockDriver, FilesDriver, c.ip(0), snapshotMetadataPort, base64.StdEncoding.EncodeToString(ca)))
+`, BlockDriver, FilesDriver, c.ip(0), c.ports().SnapshotMetadata, base64.StdEncoding.EncodeToString(ca)))
 }
 
 // apply applies the definitions, then what needs them, each as soon as its kind is served.

@@ -32,21 +32,31 @@ func drivers() []driver {
 	}
 }
 
-func (d driver) socket() string {
+// socket is where the driver listens.
+func (c Cluster) socket(d driver) string {
+	if c.ControlPlane {
+		return c.path(d.Folder + ".sock") // short: the kernel takes 107 characters
+	}
 	return filepath.Join("/var/lib/kubelet/plugins", d.Name, "csi.sock")
 }
 
 // drivers runs each driver on node i.
 func (c Cluster) drivers(i int) []node.Daemon {
-	mode := "--mode=node"
+	args := []string{"--mode=node"}
 	if i == 0 {
-		mode = "--mode=all"
+		args = []string{"--mode=all"}
+	}
+	if c.ControlPlane {
+		args = append(args, "--plain", "--kubelet-dir="+c.KubeletDir())
+	} else {
+		args = append(args, "--registration", "--kubelet-dir=/var/lib/kubelet")
 	}
 	var all []node.Daemon
 	for _, d := range drivers() {
-		all = append(all, c.daemon(i, "csidriver-"+d.Folder, "csidriver", nil,
-			"--endpoint=unix://"+d.socket(), "--node-id="+c.NodeName(i), "--state-dir="+c.path("csi", d.Folder),
-			"--driver-name="+d.Name, "--kubelet-dir=/var/lib/kubelet", "--flavor="+d.Flavor, mode, "--registration"))
+		all = append(all, c.daemon(i, "csidriver-"+d.Folder, "csidriver", nil, append([]string{
+			"--endpoint=unix://" + c.socket(d), "--node-id=" + c.NodeName(i), "--state-dir=" + c.path("csi", d.Folder),
+			"--driver-name=" + d.Name, "--flavor=" + d.Flavor,
+		}, args...)...))
 	}
 	return all
 }
@@ -60,8 +70,8 @@ func (c Cluster) sidecars() []node.Daemon {
 		c.daemon(0, "snapshot-controller", "snapshot-controller", []node.Probe{c.api()}, append(qps, kubeconfig, groups)...),
 	}
 	for _, d := range drivers() {
-		address := "--csi-address=" + d.socket()
-		ready := []node.Probe{{Socket: d.socket()}, c.api()}
+		address := "--csi-address=" + c.socket(d)
+		ready := []node.Probe{{Socket: c.socket(d)}, c.api()}
 		add := func(program string, args ...string) {
 			args = append(append([]string{kubeconfig, address}, qps...), args...)
 			all = append(all, c.daemon(0, program+"-"+d.Folder, program, ready, args...))
@@ -76,10 +86,9 @@ func (c Cluster) sidecars() []node.Daemon {
 		}
 		if d.CBT {
 			add("csi-snapshot-metadata", "--tls-cert="+c.pki("snapshot-metadata.crt"), "--tls-key="+c.pki("snapshot-metadata.key"),
-				fmt.Sprintf("--port=%d", snapshotMetadataPort), "--http-endpoint=127.0.0.1:8088")
+				fmt.Sprintf("--port=%d", c.ports().SnapshotMetadata),
+				fmt.Sprintf("--http-endpoint=127.0.0.1:%d", c.ports().SnapshotMetadataHealth))
 		}
 	}
 	return all
 }
-
-const snapshotMetadataPort = 50051

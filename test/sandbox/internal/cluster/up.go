@@ -25,7 +25,11 @@ func (c Cluster) Up(ctx context.Context, progress io.Writer) error {
 	tell := func(what string) {
 		fmt.Fprintf(progress, "%s: %s after %.1f s\n", c.Name, what, time.Since(began).Seconds())
 	}
-	if err := c.start(ctx, began); err != nil {
+	start := c.start
+	if c.ControlPlane {
+		start = c.startPlane
+	}
+	if err := start(ctx, began); err != nil {
 		return fmt.Errorf("cluster %s: %w", c.Name, err)
 	}
 	// A node that dies while it is waited for is told at once, not when the time is over.
@@ -108,8 +112,8 @@ func (c Cluster) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 		case <-tick.C:
 		}
 		for i := range c.Nodes {
-			if n := c.Node(i); !n.Running() {
-				cancel(fmt.Errorf("node %s ended: %s", c.NodeName(i), n.LastWords()))
+			if !c.nodeRuns(i) {
+				cancel(fmt.Errorf("node %s ended: %s", c.NodeName(i), c.lastWords(i)))
 				return
 			}
 		}
@@ -119,7 +123,11 @@ func (c Cluster) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 // wait returns when all that was started works.
 func (c Cluster) wait(ctx context.Context, now time.Time, tell func(string)) error {
 	images := make(chan error, 1)
-	go func() { images <- c.loadFirst(ctx) }()
+	if c.ControlPlane {
+		images <- nil // no container, no image
+	} else {
+		go func() { images <- c.loadFirst(ctx) }()
+	}
 	api, err := c.Client(now)
 	if err != nil {
 		return err
@@ -147,6 +155,9 @@ func (c Cluster) wait(ctx context.Context, now time.Time, tell func(string)) err
 		return err
 	}
 	tell(fmt.Sprintf("%d node(s) with their CSI drivers ready", c.Nodes))
+	if c.ControlPlane {
+		return nil
+	}
 	return node.Probe{URL: fmt.Sprintf("http://%s:8181/ready", c.ip(0))}.Wait(ctx)
 }
 
@@ -183,6 +194,12 @@ func waitNode(ctx context.Context, api *kubeapi.Client, name string) error {
 
 // Down ends the cluster and removes all it has on the machine but its folder.
 func (c Cluster) Down(ctx context.Context) error {
+	if c.ControlPlane {
+		if err := c.stopPlane(ctx); err != nil {
+			return fmt.Errorf("cluster %s: %w", c.Name, err)
+		}
+		return nil
+	}
 	var all sync.WaitGroup
 	errs := make([]error, c.Nodes)
 	for i := range c.Nodes {

@@ -20,6 +20,14 @@ type tool struct {
 	Any     []string // a command's name, or a path; one of them is enough
 }
 
+// planeTools is all that a sandbox without containers needs: volumes are packed into filesystems.
+func planeTools() []tool {
+	return []tool{
+		{"e2fsprogs", []string{"mkfs.ext4", "/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"}},
+		{"e2fsprogs", []string{"debugfs", "/usr/sbin/debugfs", "/sbin/debugfs"}},
+	}
+}
+
 func tools() []tool {
 	return []tool{
 		{"containerd", []string{"containerd"}},
@@ -40,9 +48,14 @@ func tools() []tool {
 	}
 }
 
-// EnsureTools installs what is missing on this machine and says which.
-func EnsureTools(ctx context.Context, progress io.Writer) error {
-	missing := missingTools()
+// EnsureTools installs what is missing on this machine and says which; without containers
+// (planeOnly) little is needed.
+func EnsureTools(ctx context.Context, planeOnly bool, progress io.Writer) error {
+	needed := tools()
+	if planeOnly {
+		needed = planeTools()
+	}
+	missing := missingTools(needed)
 	if len(missing) == 0 {
 		return nil
 	}
@@ -56,15 +69,15 @@ func EnsureTools(ctx context.Context, progress io.Writer) error {
 	if err := install(ctx, missing); err != nil {
 		return err
 	}
-	if still := missingTools(); len(still) > 0 {
+	if still := missingTools(needed); len(still) > 0 {
 		return fmt.Errorf("packages %s are installed but their programs are not found in PATH", strings.Join(still, " "))
 	}
 	return nil
 }
 
-func missingTools() []string {
+func missingTools(needed []tool) []string {
 	var missing []string
-	for _, t := range tools() {
+	for _, t := range needed {
 		if !t.there() && (len(missing) == 0 || missing[len(missing)-1] != t.Package) {
 			missing = append(missing, t.Package)
 		}

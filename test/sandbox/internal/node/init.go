@@ -44,7 +44,11 @@ func Init(ctx context.Context, specFile string, ready io.Reader, prepared io.Wri
 	}
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	supervise(ctx, spec.Daemons)
+	Supervise(ctx, spec.Daemons)
+	// From the first process of a PID namespace -1 means all of that namespace but itself.
+	if err := unix.Kill(-1, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill every process of the node: %w", err)
+	}
 	return nil
 }
 
@@ -133,17 +137,16 @@ func raiseFileLimit() error {
 	return nil
 }
 
-// supervise runs the daemons until ctx ends, then kills every process of the node.
-func supervise(ctx context.Context, daemons []Daemon) {
+// Supervise runs the daemons until ctx ends, then kills them. Should this process be killed first,
+// the kernel kills them.
+func Supervise(ctx context.Context, daemons []Daemon) {
 	r := newReaper()
 	go r.run()
+	go r.fork()
 	for _, d := range daemons {
 		go r.keep(ctx, d)
 	}
 	<-ctx.Done()
-	log.Print("asked to end: killing every process of the node")
-	// From the first process of a PID namespace -1 means all of that namespace but itself.
-	if err := unix.Kill(-1, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-		log.Printf("kill all: %v", err)
-	}
+	log.Print("asked to end")
+	r.killAll()
 }

@@ -6,6 +6,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -18,10 +19,32 @@ import (
 type reaper struct {
 	mu   sync.Mutex // held while a child is started, so that none ends unknown
 	ends map[int]chan syscall.WaitStatus
+	// forks run on one thread that lives as long as the process: a child with a death signal gets
+	// it when the thread that made it ends.
+	forks chan func()
 }
 
 func newReaper() *reaper {
-	return &reaper{ends: map[int]chan syscall.WaitStatus{}}
+	return &reaper{ends: map[int]chan syscall.WaitStatus{}, forks: make(chan func())}
+}
+
+// fork makes the children.
+func (r *reaper) fork() {
+	runtime.LockOSThread()
+	for f := range r.forks {
+		f()
+	}
+}
+
+// killAll kills every daemon with what it started in its own session.
+func (r *reaper) killAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for pid := range r.ends {
+		if err := unix.Kill(-pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
+			log.Printf("kill process group %d: %v", pid, err)
+		}
+	}
 }
 
 // run collects for ever.
@@ -98,20 +121,23 @@ func (r *reaper) start(d Daemon) (<-chan syscall.WaitStatus, error) {
 	}
 	defer null.Close() //nolint:errcheck // the daemon has its own copy
 	end := make(chan syscall.WaitStatus, 1)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	pid, err := syscall.ForkExec(d.Argv[0], d.Argv, &syscall.ProcAttr{
-		Dir:   "/",
-		Env:   append(os.Environ(), d.Env...),
-		Files: []uintptr{null.Fd(), out.Fd(), out.Fd()},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
-	})
-	if err != nil {
-		return nil, err
+	done := make(chan error)
+	r.forks <- func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		pid, err := syscall.ForkExec(d.Argv[0], d.Argv, &syscall.ProcAttr{
+			Dir:   "/",
+			Env:   append(os.Environ(), d.Env...),
+			Files: []uintptr{null.Fd(), out.Fd(), out.Fd()},
+			Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
+		})
+		if err == nil {
+			r.ends[pid] = end
+			log.Printf("%s runs as process %d", d.Name, pid)
+		}
+		done <- err
 	}
-	r.ends[pid] = end
-	log.Printf("%s runs as process %d", d.Name, pid)
-	return end, nil
+	return end, <-done
 }
 
 func describe(ws syscall.WaitStatus) string {

@@ -18,11 +18,16 @@ import (
 
 // slotsDir tells which sandbox holds which slot: a file per slot with the sandbox's folder. It does
 // not outlive the machine's run, as slots do not.
-const slotsDir = "/run/godwit-sandbox"
+func slotsDir() string {
+	if os.Geteuid() == 0 {
+		return "/run/godwit-sandbox"
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("godwit-sandbox-%d", os.Geteuid()))
+}
 
 // claimSlot takes the slot that the sandbox has had before, or the first free one.
 func (s Sandbox) claimSlot(st *state, known bool) error {
-	if err := os.MkdirAll(slotsDir, 0o755); err != nil { //nolint:gosec // no secret
+	if err := os.MkdirAll(slotsDir(), 0o755); err != nil { //nolint:gosec // no secret
 		return err
 	}
 	if known {
@@ -31,7 +36,7 @@ func (s Sandbox) claimSlot(st *state, known bool) error {
 			return err
 		}
 		if owner != s.Dir {
-			return fmt.Errorf("the network %s of this sandbox is used by the one in %s: bring that down (sandbox down --dir %[2]s), or remove this one (sandbox down --purge)", st.Slot.Network(), owner)
+			return fmt.Errorf("the network %s (or its ports) of this sandbox is used by the one in %s: bring that down (sandbox down --dir %[2]s), or remove this one (sandbox down --purge)", st.Slot.Network(), owner)
 		}
 		return nil
 	}
@@ -50,7 +55,7 @@ func (s Sandbox) claimSlot(st *state, known bool) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("all %d networks for sandboxes are in use; %s names their owners", address.MaxSlots, slotsDir)
+	return fmt.Errorf("all %d networks for sandboxes are in use; %s names their owners", address.MaxSlots, slotsDir())
 }
 
 // claim writes the sandbox into the slot's file unless there is one, and returns the owner.
@@ -68,10 +73,18 @@ func (s Sandbox) claim(slot address.Slot) (string, error) {
 	return s.Dir, errors.Join(err, f.Close())
 }
 
-func slotFile(slot address.Slot) string { return filepath.Join(slotsDir, strconv.Itoa(int(slot))) }
+func slotFile(slot address.Slot) string { return filepath.Join(slotsDir(), strconv.Itoa(int(slot))) }
 
 // inUse names an interface of the host that has an address in the slot's network.
 func inUse(slot address.Slot) (string, error) {
+	// Sandboxes of other users, of which slotsDir does not tell, are seen by their ports.
+	probe, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", slot.LoopbackStorePort()))
+	if err != nil {
+		return "lo", nil //nolint:nilerr // taken is what was asked
+	}
+	if err := probe.Close(); err != nil {
+		return "", err
+	}
 	links, err := net.Interfaces()
 	if err != nil {
 		return "", err
@@ -94,6 +107,9 @@ func inUse(slot address.Slot) (string, error) {
 // ensureBridge makes the bridge that all nodes of the sandbox hang on, and routes to their pods and
 // Services.
 func ensureBridge(ctx context.Context, st *state) error {
+	if st.ControlPlane {
+		return nil
+	}
 	bridge := st.Slot.Bridge()
 	if !node.HasLink(bridge) {
 		// A bridge without a MAC of its own takes its ports', and changes it as they come and go.
@@ -118,7 +134,7 @@ func ensureBridge(ctx context.Context, st *state) error {
 }
 
 func removeBridge(ctx context.Context, st *state) error {
-	if bridge := st.Slot.Bridge(); node.HasLink(bridge) {
+	if bridge := st.Slot.Bridge(); !st.ControlPlane && node.HasLink(bridge) {
 		if err := node.IP(ctx, "link del "+bridge); err != nil {
 			return err
 		}

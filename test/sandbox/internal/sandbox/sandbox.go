@@ -33,8 +33,10 @@ type Sandbox struct {
 
 // state is what sandbox.json holds.
 type state struct {
-	Slot     address.Slot `json:"slot"`
-	Clusters []member     `json:"clusters"`
+	Slot address.Slot `json:"slot"`
+	// ControlPlane: the clusters run without containers and share the host's network.
+	ControlPlane bool     `json:"controlPlane,omitempty"`
+	Clusters     []member `json:"clusters"`
 }
 
 type member struct {
@@ -130,13 +132,17 @@ func (st *state) taken(index int) bool {
 
 func (s Sandbox) cluster(st *state, m member) cluster.Cluster {
 	return cluster.Cluster{
-		Name: m.Name, Nodes: m.Nodes, Dir: s.path("clusters", m.Name),
+		Name: m.Name, Nodes: m.Nodes, ControlPlane: st.ControlPlane, Dir: s.path("clusters", m.Name),
 		Place: address.Cluster{Slot: st.Slot, Index: m.Index},
 	}
 }
 
 func (s Sandbox) store(st *state) objectstore.Store {
-	return objectstore.Store{Dir: s.path("s3"), Address: st.Slot.Host().String() + ":7070"}
+	address := st.Slot.Host().String() + ":7070"
+	if st.ControlPlane {
+		address = fmt.Sprintf("127.0.0.1:%d", st.Slot.LoopbackStorePort())
+	}
+	return objectstore.Store{Dir: s.path("s3"), Address: address}
 }
 
 // Cluster finds a recorded cluster.

@@ -43,34 +43,44 @@ func (s Sandbox) Build(ctx context.Context) (Parts, error) {
 	return p, err
 }
 
-// Up brings up the clusters of these names with so many nodes each (0: as they were, or one), and
-// the object store.
-func (s Sandbox) Up(ctx context.Context, names []string, nodes int) error {
-	if err := able(); err != nil {
-		return err
+// Wish is what to bring up.
+type Wish struct {
+	Clusters     []string
+	Nodes        int  // of each new cluster; 0: as it was, or one
+	ControlPlane bool // without containers
+}
+
+// Up brings up clusters and the object store.
+func (s Sandbox) Up(ctx context.Context, w Wish) error {
+	if !w.ControlPlane {
+		if err := able(); err != nil {
+			return err
+		}
 	}
-	if err := debian.EnsureTools(ctx, s.Progress); err != nil {
+	if err := debian.EnsureTools(ctx, w.ControlPlane, s.Progress); err != nil {
 		return err
 	}
 	parts, err := s.Build(ctx)
 	if err != nil {
 		return err
 	}
-	if parts.Programs["containerd"], err = exec.LookPath("containerd"); err != nil {
-		return err
+	if !w.ControlPlane {
+		if parts.Programs["containerd"], err = exec.LookPath("containerd"); err != nil {
+			return err
+		}
 	}
 	unlock, err := s.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	st, err := s.prepare(ctx, names, nodes)
+	st, err := s.prepare(ctx, w)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, upTimeout)
 	defer cancel()
-	return s.startAll(ctx, st, names, parts)
+	return s.startAll(ctx, st, w.Clusters, parts)
 }
 
 // able says what this machine lacks to run nodes, as far as can be told without trying.
@@ -91,16 +101,22 @@ func able() error {
 }
 
 // prepare records the clusters and makes the network they share.
-func (s Sandbox) prepare(ctx context.Context, names []string, nodes int) (*state, error) {
+func (s Sandbox) prepare(ctx context.Context, w Wish) (*state, error) {
 	st, err := s.load()
 	if err != nil {
 		return nil, err
 	}
 	known := st != nil
 	if !known {
-		st = &state{}
+		st = &state{ControlPlane: w.ControlPlane}
 	}
-	if err := st.add(names, nodes); err != nil {
+	if st.ControlPlane != w.ControlPlane {
+		return nil, fmt.Errorf("the sandbox in %s is of the other kind (%s--control-plane): remove it with sandbox down --purge, or choose another --dir", s.Dir, map[bool]string{false: "without "}[st.ControlPlane])
+	}
+	if w.ControlPlane && w.Nodes > 1 {
+		return nil, errors.New("--control-plane has one node in each cluster")
+	}
+	if err := st.add(w.Clusters, w.Nodes); err != nil {
 		return nil, err
 	}
 	if err := s.claimSlot(st, known); err != nil {
@@ -112,13 +128,19 @@ func (s Sandbox) prepare(ctx context.Context, names []string, nodes int) (*state
 	if err := ensureBridge(ctx, st); err != nil {
 		return nil, err
 	}
+	if w.ControlPlane {
+		return st, nil
+	}
 	return st, raiseWatches()
 }
 
 func (s Sandbox) startAll(ctx context.Context, st *state, names []string, parts Parts) error {
-	images, err := s.firstImages(parts.Programs)
-	if err != nil {
-		return err
+	var images []string
+	if !st.ControlPlane {
+		var err error
+		if images, err = s.firstImages(parts.Programs); err != nil {
+			return err
+		}
 	}
 	store := s.store(st)
 	store.Program = parts.Programs["versitygw"]
@@ -137,9 +159,6 @@ func (s Sandbox) startAll(ctx context.Context, st *state, names []string, parts 
 // Down ends the clusters of these names (none: all) and, with the last, the object store and the
 // network. With purge their state goes too.
 func (s Sandbox) Down(ctx context.Context, names []string, purge bool) error {
-	if os.Geteuid() != 0 {
-		return errors.New("needs root, as sandbox up did")
-	}
 	unlock, err := s.lock(ctx)
 	if err != nil {
 		return err
@@ -153,6 +172,9 @@ func (s Sandbox) Down(ctx context.Context, names []string, purge bool) error {
 		for _, m := range st.Clusters {
 			names = append(names, m.Name)
 		}
+	}
+	if os.Geteuid() != 0 && !st.ControlPlane {
+		return errors.New("needs root, as sandbox up did")
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
