@@ -237,6 +237,33 @@ func (r *rig) folder(pv string) string {
 	return path
 }
 
+func TestTreeGoesUpAndComesBack(t *testing.T) {
+	r := newRig(t)
+	src, dst := r.folder("pv-src"), r.folder("pv-dst")
+	r.must(os.MkdirAll(filepath.Join(src, "a folder"), 0o750))
+	r.must(os.WriteFile(filepath.Join(src, "a folder", "ünicode"), content(11, 1<<20), 0o640))
+	r.must(os.Symlink("nowhere", filepath.Join(src, "link")))
+	r.must(os.WriteFile(filepath.Join(dst, "stale"), []byte("old"), 0o600))
+	d := r.daemon()
+	mount := func(pv string) api.VolumeMount { return api.VolumeMount{PersistentVolume: pv, Mode: modeFilesystem} }
+	r.transfer("up", api.VolumeTransferSpec{Direction: api.Upload, Round: "1", Mount: mount("pv-src")})
+	up := d.finish("up").Status
+	if up.Phase != api.TransferSucceeded || up.Method != "Files" || up.Size != 1<<20 || up.Progress.Files == 0 {
+		t.Fatalf("status %+v", up)
+	}
+	r.transfer("down", api.VolumeTransferSpec{Direction: api.Apply, Image: up.Image, Mount: mount("pv-dst")})
+	if s := d.finish("down").Status; s.Phase != api.TransferSucceeded {
+		t.Fatalf("status %+v", s)
+	}
+	r.wantFile(filepath.Join(dst, "a folder", "ünicode"), content(11, 1<<20))
+	if to, err := os.Readlink(filepath.Join(dst, "link")); err != nil || to != "nowhere" {
+		t.Fatalf("%q, %v", to, err)
+	}
+	if _, err := os.Stat(filepath.Join(dst, "stale")); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("what the image does not have was left: %v", err)
+	}
+}
+
 func TestNothingIsWrittenIntoABareFolder(t *testing.T) {
 	r := newRig(t)
 	r.plain = false

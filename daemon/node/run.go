@@ -53,7 +53,9 @@ func (r *runner) run(ctx context.Context, t *api.VolumeTransfer) {
 	told := &latest{}
 	telling, stop := context.WithCancel(ctx)
 	var teller sync.WaitGroup
-	teller.Go(func() { r.tell(telling, t, told) })
+	// A patch also reads the object back, while the attempt reads its own.
+	reported := t.DeepCopy()
+	teller.Go(func() { r.tell(telling, reported, told) })
 	done, err := r.attempt(ctx, t, told)
 	stop()
 	teller.Wait()

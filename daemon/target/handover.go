@@ -16,8 +16,6 @@ import (
 const (
 	// annotationReclaim remembers the policy that a volume gets back in the end.
 	annotationReclaim = "godwit.io/reclaim-policy"
-	// annotationTargetVolume on the standby claim names the volume made for the application.
-	annotationTargetVolume = "godwit.io/target-volume"
 )
 
 // handOver gives the volumes to the application, once no node holds any of them.

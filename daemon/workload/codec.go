@@ -3,9 +3,11 @@ package workload
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	yamlstream "k8s.io/apimachinery/pkg/util/yaml"
@@ -17,13 +19,37 @@ import (
 func Encode(objects []unstructured.Unstructured) ([]byte, error) {
 	var out bytes.Buffer
 	for i := range objects {
-		document, err := yaml.Marshal(objects[i].Object)
+		document, err := encodeOne(objects[i].Object)
 		if err != nil {
 			return nil, fmt.Errorf("encode %s: %w", RefOf(&objects[i]), err)
 		}
 		out.WriteString("---\n")
 		out.Write(document)
 	}
+	return out.Bytes(), nil
+}
+
+// encodeOne writes readable YAML where YAML can hold the object. Kubernetes allows
+// characters in strings that YAML allows only as escapes; such an object is written
+// as JSON with these escaped, which is YAML too.
+func encodeOne(object map[string]any) ([]byte, error) {
+	document, err := yaml.Marshal(object)
+	if err == nil {
+		return document, nil
+	}
+	asJSON, jsonErr := json.Marshal(object)
+	if jsonErr != nil {
+		return nil, errors.Join(err, jsonErr)
+	}
+	var out bytes.Buffer
+	for _, r := range string(asJSON) {
+		if r >= 0x7f && r <= 0x9f || r == 0xfffe || r == 0xffff {
+			fmt.Fprintf(&out, `\u%04x`, r)
+			continue
+		}
+		out.WriteRune(r)
+	}
+	out.WriteByte('\n')
 	return out.Bytes(), nil
 }
 
@@ -53,7 +79,13 @@ func Decode(data []byte) ([]unstructured.Unstructured, error) {
 func decodeOne(document []byte) (*unstructured.Unstructured, error) {
 	asJSON, err := yaml.YAMLToJSONStrict(document)
 	if err != nil {
-		return nil, err
+		// YAML bars keys of more than 1024 characters on one line, which JSON
+		// allows. A key that comes twice is wrong in both.
+		document = bytes.TrimPrefix(document, []byte("---\n"))
+		if !json.Valid(document) || strings.Contains(err.Error(), "already set") {
+			return nil, err
+		}
+		asJSON = document
 	}
 	if string(bytes.TrimSpace(asJSON)) == "null" {
 		return nil, nil

@@ -49,7 +49,7 @@ func open(path string, flags int) (*device, error) {
 // measure finds the size, and turns the page cache off where it can.
 func (d *device) measure() error {
 	var st unix.Stat_t
-	fd := int(d.file.Fd()) //nolint:gosec // a descriptor is small
+	fd := int(d.file.Fd())
 	if err := unix.Fstat(fd, &st); err != nil {
 		return &os.PathError{Op: "stat", Path: d.path, Err: err}
 	}
@@ -66,7 +66,7 @@ func (d *device) measure() error {
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.BLKGETSIZE64, uintptr(unsafe.Pointer(&size))); errno != 0 { //nolint:gosec // the kernel fills it
 		return &os.PathError{Op: "measure", Path: d.path, Err: errno}
 	}
-	d.size = int64(size) //nolint:gosec // no device has 2^63 bytes
+	d.size = int64(size)
 	sector, err := unix.IoctlGetInt(fd, unix.BLKSSZGET)
 	if err != nil {
 		return &os.PathError{Op: "find the sector size of", Path: d.path, Err: err}

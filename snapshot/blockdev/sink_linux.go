@@ -115,7 +115,7 @@ func (s *Sink) Zero(offset, length int64) error {
 }
 
 func (s *Sink) zeroWhole(offset, length int64) error {
-	fd := int(s.file.Fd()) //nolint:gosec // a descriptor is small
+	fd := int(s.file.Fd())
 	s.edges.RLock()
 	err := unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, length)
 	if err != nil && s.block {

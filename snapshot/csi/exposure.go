@@ -18,7 +18,7 @@ import (
 
 const (
 	annotationModeChange   = "snapshot.storage.kubernetes.io/allow-volume-mode-change"
-	annotationSecretPrefix = "snapshot.storage.kubernetes.io/deletion-secret-" //nolint:gosec // the name of an annotation, no secret
+	annotationSecretPrefix = "snapshot.storage.kubernetes.io/deletion-secret-"
 
 	annotationDefaultStorageClass = "storageclass.kubernetes.io/is-default-class"
 )

@@ -25,33 +25,35 @@ const (
 	keyLength                 = 32
 )
 
-// ensureInitialized makes the repository where there is none and create is set.
+// ensureInitialized makes the repository where there is none and create is
+// set, and returns what kopia keeps of its format, which no other has.
 //
 // Two clusters may do so at once, and object stores differ in what they offer
 // against that. So the keys come from the password and the place: whoever
 // writes last writes a repository with the same keys, and nothing that either
 // stored is lost. The password is as good a secret as the keys it always
 // protected, since whoever has it reads them from the repository.
-func ensureInitialized(ctx context.Context, st blob.Storage, l snapshot.Location, create bool) error {
-	err := st.GetBlob(ctx, format.KopiaRepositoryBlobID, 0, -1, &buffer{})
+func ensureInitialized(ctx context.Context, st blob.Storage, l snapshot.Location, create bool) ([]byte, error) {
+	var found buffer
+	err := st.GetBlob(ctx, format.KopiaRepositoryBlobID, 0, -1, &found)
 	if err == nil {
-		return nil
+		return found.Bytes(), nil
 	}
 	if !errors.Is(err, blob.ErrBlobNotFound) {
-		return fmt.Errorf("look for the repository: %w", err)
+		return nil, fmt.Errorf("look for the repository: %w", err)
 	}
 	if !create {
-		return fmt.Errorf("%w: nothing was ever backed up there, or the prefix is another one", errNoRepository)
+		return nil, fmt.Errorf("%w: nothing was ever backed up there, or the prefix is another one", errNoRepository)
 	}
 	options, err := newOptions(l)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	err = repo.Initialize(ctx, unfinished{st}, options, l.Password.Reveal())
 	if err != nil && !errors.Is(err, repo.ErrAlreadyInitialized) {
-		return fmt.Errorf("make the repository: %w", err)
+		return nil, fmt.Errorf("make the repository: %w", err)
 	}
-	return nil
+	return ensureInitialized(ctx, st, l, false)
 }
 
 // unfinished hides the second file of a repository whose making was cut

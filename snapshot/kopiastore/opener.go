@@ -104,10 +104,11 @@ func (o *Opener) open(ctx context.Context, l snapshot.Location, create bool) (_ 
 		st = o.wrap(st)
 	}
 	spans := newSpanStorage(st)
-	if err := ensureInitialized(ctx, st, l, create); err != nil {
+	formatBlob, err := ensureInitialized(ctx, st, l, create)
+	if err != nil {
 		return nil, errors.Join(explain(l, err), st.Close(ctx))
 	}
-	r := &Repository{location: l, spans: spans}
+	r := &Repository{location: l, spans: spans, identity: identity(formatBlob)}
 	if err := r.connect(ctx); err != nil {
 		return nil, errors.Join(explain(l, err), r.cleanUp(), st.Close(ctx))
 	}
@@ -119,6 +120,7 @@ type Repository struct {
 	location snapshot.Location
 	rep      repo.DirectRepository
 	spans    *spanStorage
+	identity string
 	// temporary is removed on Close; it is the cache where none was given.
 	temporary []string
 	fatal     atomic.Pointer[error]
@@ -194,7 +196,7 @@ func (r *Repository) cacheDir() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find the cache folder: %w", err)
 	}
-	dir := filepath.Join(base, identity(r.location))
+	dir := filepath.Join(base, r.identity)
 	if err := os.MkdirAll(dir, configDirMode); err != nil {
 		return "", fmt.Errorf("make the cache folder: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -49,13 +50,13 @@ func (r *Repository) seal(ctx context.Context, p snapshot.RecoveryPoint, s snaps
 	if err != nil {
 		return err
 	}
-	for _, m := range found {
-		old, err := r.round(ctx, m, true)
+	if len(found) > 0 {
+		old, err := r.round(ctx, found[0], true)
 		if err != nil {
 			return err
 		}
 		if !bytes.Equal(old.Statement, s.Statement) || !bytes.Equal(old.Objects, s.Objects) {
-			return fmt.Errorf("it is sealed already, with other content")
+			return errors.New("it is sealed already, with other content")
 		}
 		return nil
 	}

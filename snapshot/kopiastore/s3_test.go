@@ -40,18 +40,17 @@ func testProbe(t *testing.T, s *snapshottest.ObjectStore, good snapshot.Location
 		change func(*snapshot.Location)
 		want   string
 	}{
-		"bucket":      {func(l *snapshot.Location) { l.Bucket = "nothere" }, `bucket "nothere" does not exist at ` + s.Endpoint + `: create it or correct spec.location.path`},
-		"key":         {func(l *snapshot.Location) { l.AccessKeyID = "wrong" }, "the keys were refused by " + s.Endpoint + " (XAdminUserNotFound): check the Secret"},
-		"secret":      {func(l *snapshot.Location) { l.SecretAccessKey = "wrong" }, "the keys were refused by " + s.Endpoint + " (SignatureDoesNotMatch): check the Secret"},
-		"no key":      {func(l *snapshot.Location) { l.AccessKeyID = "" }, "check the Secret"},
-		"no CA":       {func(l *snapshot.Location) { l.CABundle = nil }, "certificate is not signed by a CA that this machine knows"},
-		"other CA":    {func(l *snapshot.Location) { l.CABundle = otherCA }, "certificate is not signed by the CA bundle"},
-		"no PEM":      {func(l *snapshot.Location) { l.CABundle = []byte("x") }, "the CA bundle is not PEM"},
-		"plain":       {func(l *snapshot.Location) { l.DisableTLS = true }, "TLS"},
-		"refused":     {func(l *snapshot.Location) { l.Endpoint = "127.0.0.1:1" }, "127.0.0.1:1 refuses connections"},
-		"unknown":     {func(l *snapshot.Location) { l.Endpoint = "nothere.invalid:9000" }, "the name of nothere.invalid:9000 cannot be resolved"},
-		"scheme":      {func(l *snapshot.Location) { l.Endpoint = "https://x" }, "without a scheme"},
-		"no password": {func(l *snapshot.Location) { l.Password = "" }, "repository password is empty"},
+		"bucket":   {func(l *snapshot.Location) { l.Bucket = "nothere" }, `bucket "nothere" does not exist at ` + s.Endpoint + `: create it or correct spec.location.path`},
+		"key":      {func(l *snapshot.Location) { l.AccessKeyID = "wrong" }, "the keys were refused by " + s.Endpoint + " (XAdminUserNotFound): check the Secret"},
+		"secret":   {func(l *snapshot.Location) { l.SecretAccessKey = "wrong" }, "the keys were refused by " + s.Endpoint + " (SignatureDoesNotMatch): check the Secret"},
+		"no key":   {func(l *snapshot.Location) { l.AccessKeyID = "" }, "check the Secret"},
+		"no CA":    {func(l *snapshot.Location) { l.CABundle = nil }, "certificate is not signed by a CA that this machine knows"},
+		"other CA": {func(l *snapshot.Location) { l.CABundle = otherCA }, "certificate is not signed by the CA bundle"},
+		"no PEM":   {func(l *snapshot.Location) { l.CABundle = []byte("x") }, "the CA bundle is not PEM"},
+		"plain":    {func(l *snapshot.Location) { l.DisableTLS = true }, "TLS"},
+		"refused":  {func(l *snapshot.Location) { l.Endpoint = "127.0.0.1:1" }, "127.0.0.1:1 refuses connections"},
+		"unknown":  {func(l *snapshot.Location) { l.Endpoint = "nothere.invalid:9000" }, "the name of nothere.invalid:9000 cannot be resolved"},
+		"scheme":   {func(l *snapshot.Location) { l.Endpoint = "https://x" }, "without a scheme"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bad := good
@@ -69,6 +68,11 @@ func testProbe(t *testing.T, s *snapshottest.ObjectStore, good snapshot.Location
 	wrong.Password = "another"
 	if err := justOpen(t.Context(), o, wrong); err == nil || !strings.Contains(err.Error(), "repository password is wrong") {
 		t.Errorf("wrong password: %v", err)
+	}
+	empty := good
+	empty.Password = ""
+	if err := justOpen(t.Context(), o, empty); err == nil || !strings.Contains(err.Error(), "repository password is empty") {
+		t.Errorf("no password: %v", err)
 	}
 	none := good
 	none.Prefix = "other/"
@@ -119,5 +123,21 @@ func TestTwoMakeOneRepository(t *testing.T) {
 		if _, err := snapshot.Apply(t.Context(), snapshot.ApplyRequest{Sink: sink, To: <-images}, r); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestMadeAgain shows that the cache of a repository that is gone does not
+// speak for the one that took its place.
+func TestMadeAgain(t *testing.T) {
+	l := folder(t)
+	if err := justOpen(t.Context(), New(), l); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(l.Path); err != nil {
+		t.Fatal(err)
+	}
+	l.Password = "another secret"
+	if err := justOpen(t.Context(), New(), l); err != nil {
+		t.Error(err)
 	}
 }

@@ -37,7 +37,7 @@ func newStock(t *testing.T, l snapshot.Location) stock {
 
 func (s stock) run(args ...string) string {
 	s.t.Helper()
-	cmd := exec.Command(s.binary, args...) //nolint:gosec // the arguments are this test's
+	cmd := exec.Command(s.binary, args...)
 	cmd.Env = append(os.Environ(), "KOPIA_CONFIG_PATH="+filepath.Join(s.dir, "config"), "KOPIA_CACHE_DIRECTORY="+filepath.Join(s.dir, "cache"),
 		"KOPIA_LOG_DIR="+filepath.Join(s.dir, "log"), "KOPIA_CHECK_FOR_UPDATES=false", "HOME="+s.dir)
 	out, err := cmd.CombinedOutput()
@@ -102,7 +102,7 @@ func (s stock) compare(id snapshot.ImageID, want []byte) {
 	s.t.Helper()
 	target := filepath.Join(s.t.TempDir(), "restored")
 	s.run("snapshot", "restore", string(id), target)
-	got, err := os.ReadFile(filepath.Join(target, volumeName)) //nolint:gosec // the path is this test's
+	got, err := os.ReadFile(filepath.Join(target, volumeName))
 	if err != nil || !bytes.Equal(got, want) {
 		s.t.Errorf("kopia restored other bytes of %s (%v)", id, err)
 	}

@@ -54,9 +54,10 @@ func describe(l snapshot.Location) string {
 	return fmt.Sprintf("%s/%s at %s", l.Bucket, l.Prefix, l.Endpoint)
 }
 
-// identity is a folder name that no two repositories share.
-func identity(l snapshot.Location) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q", l.Type, l.Endpoint, l.Bucket, l.Prefix, l.Path))
+// identity is a folder name that no two repositories share, nor one and the
+// one that took its place.
+func identity(formatBlob []byte) string {
+	sum := sha256.Sum256(formatBlob)
 	return hex.EncodeToString(sum[:8])
 }
 

@@ -128,7 +128,7 @@ func (p parentTree) mark(n *node) {
 	for _, c := range n.children {
 		if c.Type == typeFile {
 			before, known := p.changed[c.Path]
-			c.fresh = !known || before.Changed != c.Changed || before.Modified != c.Modified || before.Size != c.record.Size
+			c.fresh = !known || before.Changed != c.Changed || before.Modified != c.Modified || before.Size != c.Size
 		}
 		p.mark(c)
 	}
@@ -255,7 +255,6 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 type treeProgress struct {
 	upload.NullUploadProgress
 	told     snapshot.Progress
-	total    int64
 	uploaded atomic.Int64
 
 	mu     sync.Mutex

@@ -93,34 +93,56 @@ func (t *treeRestore) restore(ctx context.Context, id snapshot.ImageID) error {
 // repository's index.
 func (t *treeRestore) find(ctx context.Context, volume *kopia.DirEntry) error {
 	folders := map[raw]map[string]*kopia.DirEntry{}
-	entries := map[raw]*kopia.DirEntry{"": volume}
 	for i := range t.records {
 		e := &t.records[i]
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if e.Path != "" && (e.Type == typeFolder || e.Type == typeFile) {
-			entries[e.Path] = folders[raw(e.parent())][storedName(path.Base(string(e.Path)))]
+		entry := volume
+		if e.Path != "" {
+			entry = folders[raw(e.parent())][storedName(path.Base(string(e.Path)))]
 		}
-		entry := entries[e.Path]
-		switch {
-		case e.Type == typeFolder && entry != nil && entry.Type == kopia.EntryTypeDirectory:
-			children, err := t.repository.folder(ctx, entry)
+		switch e.Type {
+		case typeFolder:
+			children, err := t.findFolder(ctx, e, entry)
 			if err != nil {
-				return fmt.Errorf("directory %q: %w", e.Path, err)
+				return err
 			}
 			folders[e.Path] = children
-		case e.Type == typeFile && entry != nil && entry.Type == kopia.EntryTypeFile && entry.FileSize == e.Size:
-			if _, err := t.repository.rep.VerifyObject(ctx, entry.ObjectID); err != nil {
-				return fmt.Errorf("file %q: %w", e.Path, t.repository.damage(err))
+		case typeFile:
+			if err := t.findFile(ctx, e, entry); err != nil {
+				return err
 			}
-			t.stored[e.Path] = entry
-			if e.Link == "" {
-				t.total.Add(e.Size)
-			}
-		case e.Type == typeFolder || e.Type == typeFile:
-			return fmt.Errorf("%s %q is not stored as its record says: %w", e.Type, e.Path, snapshot.ErrCorrupt)
 		}
+	}
+	return nil
+}
+
+func notAsRecorded(e *record) error {
+	return fmt.Errorf("%s %q is not stored as its record says: %w", e.Type, e.Path, snapshot.ErrCorrupt)
+}
+
+func (t *treeRestore) findFolder(ctx context.Context, e *record, entry *kopia.DirEntry) (map[string]*kopia.DirEntry, error) {
+	if entry == nil || entry.Type != kopia.EntryTypeDirectory {
+		return nil, notAsRecorded(e)
+	}
+	children, err := t.repository.folder(ctx, entry)
+	if err != nil {
+		return nil, fmt.Errorf("directory %q: %w", e.Path, err)
+	}
+	return children, nil
+}
+
+func (t *treeRestore) findFile(ctx context.Context, e *record, entry *kopia.DirEntry) error {
+	if entry == nil || entry.Type != kopia.EntryTypeFile || entry.FileSize != e.Size {
+		return notAsRecorded(e)
+	}
+	if _, err := t.repository.rep.VerifyObject(ctx, entry.ObjectID); err != nil {
+		return fmt.Errorf("file %q: %w", e.Path, t.repository.damage(err))
+	}
+	t.stored[e.Path] = entry
+	if e.Link == "" {
+		t.total.Add(e.Size)
 	}
 	return nil
 }
@@ -360,7 +382,7 @@ func syncFilesystem(dir string) error {
 	if err != nil {
 		return err
 	}
-	err = unix.Syncfs(int(f.Fd())) //nolint:gosec // a descriptor is small
+	err = unix.Syncfs(int(f.Fd()))
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("make %s durable: %w", dir, err)
 	}

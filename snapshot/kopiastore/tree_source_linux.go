@@ -145,11 +145,11 @@ type treeReader struct {
 
 func (r *treeReader) unchanged() error {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(r.file.Fd()), &st); err != nil { //nolint:gosec // a descriptor is small
+	if err := unix.Fstat(int(r.file.Fd()), &st); err != nil {
 		return fmt.Errorf("read %s: %w", r.entry.path, err)
 	}
 	n := r.entry.node
-	if st.Ino != n.inode || st.Dev != n.device || st.Size != n.record.Size ||
+	if st.Ino != n.inode || st.Dev != n.device || st.Size != n.Size ||
 		(stamp{st.Mtim.Sec, st.Mtim.Nsec}) != n.Modified || (stamp{st.Ctim.Sec, st.Ctim.Nsec}) != n.Changed {
 		return fmt.Errorf("%s changed while the tree was read: something writes to it; read a snapshot, or stop the writer", r.entry.path)
 	}

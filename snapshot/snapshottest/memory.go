@@ -121,7 +121,6 @@ type memoryWriter struct {
 	image    memoryImage
 	parent   *memoryImage
 	parentID snapshot.ImageID
-	uploaded int64
 }
 
 func (w *memoryWriter) ChunkSize() int64 { return w.image.ChunkSize }
@@ -214,7 +213,9 @@ func (r *memoryReader) Segments(ctx context.Context) ([]snapshot.Segment, error)
 		}
 		h := sha256.New()
 		for _, c := range chunks {
-			fmt.Fprintln(h, c.Offset, c.Length, c.ID)
+			if _, err := fmt.Fprintln(h, c.Offset, c.Length, c.ID); err != nil {
+				return nil, err
+			}
 		}
 		s.ID = hex.EncodeToString(h.Sum(nil))
 		segments = append(segments, s)

@@ -42,7 +42,7 @@ func StartObjectStore(t *testing.T) *ObjectStore {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	s.CA = writeCertificate(t, cert, key)
-	cmd := exec.Command(gateway, "--quiet", "--port", s.Endpoint, "--access", storeKey, "--secret", storeSecret, //nolint:gosec // ours
+	cmd := exec.Command(gateway, "--quiet", "--port", s.Endpoint, "--access", storeKey, "--secret", storeSecret,
 		"--cert", cert, "--key", key, "posix", s.Root)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Start(); err != nil {

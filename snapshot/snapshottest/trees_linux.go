@@ -93,7 +93,7 @@ func TestTrees(t *testing.T, r StoreTrees) {
 
 func writeFile(t *testing.T, path, content string) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(content), 0o640); err != nil { //nolint:gosec // a mode like any other
+	if err := os.WriteFile(path, []byte(content), 0o640); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -112,7 +112,7 @@ func must(t *testing.T, errs ...error) {
 func MakeTree(t *testing.T, dir string) {
 	t.Helper()
 	in := func(name string) string { return filepath.Join(dir, name) }
-	must(t, os.MkdirAll(in("a folder/deep/er"), 0o755), os.Mkdir(in("empty"), 0o700), os.Mkdir(in("sticky"), 0o755)) //nolint:gosec // modes to be kept
+	must(t, os.MkdirAll(in("a folder/deep/er"), 0o755), os.Mkdir(in("empty"), 0o700), os.Mkdir(in("sticky"), 0o755))
 	for i := range 300 {
 		writeFile(t, in(fmt.Sprintf("a folder/file %03d ü", i)), strings.Repeat("x", i))
 	}
@@ -121,7 +121,7 @@ func MakeTree(t *testing.T, dir string) {
 	}
 	writeFile(t, in("CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55\n")
 	writeFile(t, in(".kopiaignore"), "*\n")
-	must(t, os.Truncate(in("empty file"), 0), os.MkdirAll(in("bad \xff folder"), 0o755)) //nolint:gosec // a mode to be kept
+	must(t, os.Truncate(in("empty file"), 0), os.MkdirAll(in("bad \xff folder"), 0o755))
 	writeFile(t, in("bad \xff folder/inside"), "inside")
 	must(t, os.WriteFile(in("large"), noise(9<<20, 3), 0o600))
 	sparse, err := os.Create(in("sparse"))
@@ -131,11 +131,11 @@ func MakeTree(t *testing.T, dir string) {
 	must(t, os.Link(in("file"), in("a folder/linked")), os.Link(in("file"), in("linked too")),
 		os.Symlink("../a folder/nowhere \xff", in("symlink")), os.Symlink("/etc", in("absolute")),
 		unix.Mkfifo(in("fifo"), 0o600), unix.Mknod(in("socket"), unix.S_IFSOCK|0o755, 0),
-		unix.Mknod(in("char"), unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))), unix.Mknod(in("block"), unix.S_IFBLK|0o600, int(unix.Mkdev(7, 99)))) //nolint:gosec // device numbers
+		unix.Mknod(in("char"), unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))), unix.Mknod(in("block"), unix.S_IFBLK|0o600, int(unix.Mkdev(7, 99))))
 	acl := []byte{2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 0xe8, 3, 0, 0, 4, 0, 4, 0, 255, 255, 255, 255, 16, 0, 4, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255}
 	capability := []byte{1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 	must(t, os.Lchown(in("large"), 1234, 4321), os.Lchown(in("symlink"), 5, 6), os.Chmod(in("large"), 0o751|os.ModeSetuid|os.ModeSetgid),
-		os.Chmod(in("sticky"), 0o777|os.ModeSticky), os.Chmod(in("line\nbreak"), 0), //nolint:gosec // modes to be kept
+		os.Chmod(in("sticky"), 0o777|os.ModeSticky), os.Chmod(in("line\nbreak"), 0),
 		unix.Lsetxattr(in("file"), "user.note", []byte("a\x00b\xff"), 0), unix.Lsetxattr(in("empty"), "trusted.note", []byte("t"), 0),
 		unix.Lsetxattr(in("symlink"), "trusted.link", []byte("l"), 0), unix.Lsetxattr(in("file"), "system.posix_acl_access", acl, 0),
 		unix.Lsetxattr(in("sticky"), "system.posix_acl_default", acl, 0), unix.Lsetxattr(in("x.kopia-entry"), "security.capability", capability, 0))
@@ -155,7 +155,7 @@ func changeTree(t *testing.T, dir string) {
 	must(t, err)
 	writeFile(t, disguised, strings.Repeat("y", 200))
 	must(t, os.Chtimes(disguised, st.ModTime(), st.ModTime()), os.Remove(in("empty file")), os.Remove(in("linked too")),
-		os.RemoveAll(in("bad \xff folder")), os.Remove(in("fifo")), os.Mkdir(in("fifo"), 0o700), os.Chmod(in("empty"), 0o711)) //nolint:gosec // a mode to be kept
+		os.RemoveAll(in("bad \xff folder")), os.Remove(in("fifo")), os.Mkdir(in("fifo"), 0o700), os.Chmod(in("empty"), 0o711))
 	writeFile(t, in("fifo/new"), "new")
 }
 
@@ -179,7 +179,7 @@ func ListTree(t *testing.T, dir string) []string {
 		line := fmt.Sprintf("%q %o %d:%d %d.%09d", rel, st.Mode, st.Uid, st.Gid, st.Mtim.Sec, st.Mtim.Nsec)
 		switch st.Mode & unix.S_IFMT {
 		case unix.S_IFREG:
-			data, err := os.ReadFile(path) //nolint:gosec // the test's own
+			data, err := os.ReadFile(path)
 			if err != nil {
 				return err
 			}

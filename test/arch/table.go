@@ -46,7 +46,7 @@ func engineRows() []Row {
 			Why:   "the engine's words and its work stand on the standard library alone",
 		},
 		{
-			Package: "snapshot/snapshottest", Uses: []string{"snapshot"}, Outside: []string{"golang.org/x/sync"},
+			Package: "snapshot/snapshottest", Uses: []string{"snapshot"}, Outside: []string{"golang.org/x/sync", "golang.org/x/sys"},
 			Never: []Ban{noKubernetes, noKopia},
 			Why:   "doubles know the interfaces and nothing of what implements them",
 		},
@@ -184,7 +184,7 @@ func daemonRows() []Row {
 			Why:     "the agent holds volumes for nodes to write, and reads rounds through what cmd wires",
 		},
 		{
-			Package: "daemon/rpc", Uses: []string{migrate, "proto"},
+			Package: "daemon/rpc", Uses: []string{migrate, "proto", "pairing", "pairing/rpc"},
 			Outside: []string{
 				"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto/googleapis/rpc",
 			},

@@ -154,7 +154,7 @@ func enter(argv []string, kubeconfig string, box *sandbox.Sandbox) error {
 	if err != nil {
 		return err
 	}
-	return syscall.Exec(program, argv, env) //nolint:gosec // the user's command is the point
+	return syscall.Exec(program, argv, env)
 }
 
 func loadCommand(box *sandbox.Sandbox) *cobra.Command {

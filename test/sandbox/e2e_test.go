@@ -70,7 +70,7 @@ func TestClusterLivesThroughACrashAndLeavesNothing(t *testing.T) {
 	before := leftovers(t)
 	t.Cleanup(func() {
 		if t.Failed() { // leave no cluster behind; what went wrong was told
-			_ = exec.Command(tr.program, "down", "--purge", "--dir", tr.dir).Run() //nolint:gosec,noctx // our own program
+			_ = exec.Command(tr.program, "down", "--purge", "--dir", tr.dir).Run() //nolint:noctx // our own program
 		}
 	})
 	tr.sandbox("up", "--clusters", "e2e", "--nodes", "2")
@@ -136,7 +136,7 @@ func leftovers(t *testing.T) string {
 		t.Fatal(err)
 	}
 	for _, l := range loops {
-		if b, err := os.ReadFile(l); err == nil && strings.Contains(string(b), t.Name()) { //nolint:gosec // the kernel's file
+		if b, err := os.ReadFile(l); err == nil && strings.Contains(string(b), t.Name()) {
 			all = append(all, string(b))
 		}
 	}

@@ -115,7 +115,7 @@ func (c Cluster) makeDirs() error {
 	}
 	for _, d := range dirs {
 		// Containers with other users reach their volumes through the kubelet's folder.
-		if err := os.MkdirAll(d, 0o755); err != nil { //nolint:gosec // see above
+		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
 		}
 	}

@@ -70,7 +70,7 @@ func (c Cluster) ctr(ctx context.Context, i int, args ...string) (string, error)
 		return "", fmt.Errorf("node %s does not run: start it with sandbox up", c.NodeName(i))
 	}
 	args = append([]string{"--address", n.Path(containerdSocket), "--namespace", "k8s.io"}, args...)
-	cmd := exec.CommandContext(ctx, "ctr", args...) //nolint:gosec // our own arguments
+	cmd := exec.CommandContext(ctx, "ctr", args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {

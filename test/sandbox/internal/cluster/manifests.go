@@ -75,7 +75,7 @@ func (c Cluster) crds() ([]object, error) {
 			if filepath.Base(f) == "kustomization.yaml" {
 				continue
 			}
-			b, err := os.ReadFile(f) //nolint:gosec // the module cache
+			b, err := os.ReadFile(f)
 			if err != nil {
 				return nil, err
 			}

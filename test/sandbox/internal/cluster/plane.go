@@ -51,7 +51,7 @@ func (c Cluster) plane() (Plane, error) {
 // RunPlane runs what the file says until ctx ends. It is the body of the process that startPlane
 // starts.
 func RunPlane(ctx context.Context, file string) error {
-	b, err := os.ReadFile(file) //nolint:gosec // our own file
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (c Cluster) startPlane(ctx context.Context, now time.Time) error {
 	}
 	defer out.Close() //nolint:errcheck // the child has its own copy
 	// Not CommandContext: the cluster outlives the program that starts it.
-	cmd := exec.Command(self, "plane-run", c.path("plane.json")) //nolint:gosec,noctx // ourselves
+	cmd := exec.Command(self, "plane-run", c.path("plane.json")) //nolint:noctx // ourselves
 	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := ctx.Err(); err != nil {

@@ -91,7 +91,7 @@ func (c Cluster) attachVolumes(ctx context.Context) (*os.File, error) {
 		if err := os.Truncate(tmp, volumesSize); err != nil {
 			return nil, err
 		}
-		if out, err := exec.CommandContext(ctx, "mkfs.xfs", "-q", "-f", "-m", "reflink=1", tmp).CombinedOutput(); err != nil { //nolint:gosec // our own file
+		if out, err := exec.CommandContext(ctx, "mkfs.xfs", "-q", "-f", "-m", "reflink=1", tmp).CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("mkfs.xfs %s: %w: %s", tmp, err, bytes.TrimSpace(out))
 		}
 		if err := os.Rename(tmp, image); err != nil {

@@ -45,7 +45,7 @@ func (c Cluster) writeConfigs(i int) error {
 		files["conf/Corefile"] = c.corefile()
 	}
 	for name, text := range files {
-		if err := os.WriteFile(c.nodePath(i, name), []byte(text), 0o644); err != nil { //nolint:gosec // no secrets
+		if err := os.WriteFile(c.nodePath(i, name), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}

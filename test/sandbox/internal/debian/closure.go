@@ -20,7 +20,7 @@ func Fetch(ctx context.Context, dir string, packages, without []string, progress
 		return nil, errors.New("images from Debian packages need apt-get on this machine")
 	}
 	for _, sub := range []string{"partial", "none/partial"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil { //nolint:gosec // public packages
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return nil, err
 		}
 	}

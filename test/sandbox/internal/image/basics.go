@@ -43,7 +43,7 @@ func Basics(l *Layer, users ...User) error {
 
 // Busybox adds the program and a link for each of its commands that the image does not have.
 func Busybox(l *Layer, program string) error {
-	out, err := exec.Command(program, "--list").Output() //nolint:gosec,noctx // prints names and ends
+	out, err := exec.Command(program, "--list").Output() //nolint:noctx // prints names and ends
 	if err != nil {
 		return fmt.Errorf("%s --list: %w", program, err)
 	}

@@ -126,7 +126,7 @@ func writeLayout(out, layerFile string, layer descriptor, small [][2]string) err
 			return err
 		}
 	}
-	in, err := os.Open(layerFile) //nolint:gosec // made by the caller
+	in, err := os.Open(layerFile)
 	if err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func writeLayout(out, layerFile string, layer descriptor, small [][2]string) err
 // Names reads the names of the images in an archive with their digests. One that is no OCI layout
 // (from docker save) has names but tells no digests: they are empty.
 func Names(archive string) (map[string]string, error) {
-	f, err := os.Open(archive) //nolint:gosec // the user's choice
+	f, err := os.Open(archive)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +215,7 @@ func describe(mediaType string, b []byte) descriptor {
 }
 
 func describeFile(mediaType, file string) (descriptor, error) {
-	f, err := os.Open(file) //nolint:gosec // made by the caller
+	f, err := os.Open(file)
 	if err != nil {
 		return descriptor{}, err
 	}

@@ -90,7 +90,7 @@ func prepare(ctx context.Context, spec Spec) error {
 }
 
 func (m Mount) make() error {
-	if err := os.MkdirAll(m.Target, 0o755); err != nil { //nolint:gosec // mount points are for everybody
+	if err := os.MkdirAll(m.Target, 0o755); err != nil {
 		return err
 	}
 	var flags uintptr
@@ -112,11 +112,11 @@ func sysctlFile(name string) string {
 }
 
 func show(name, value string) error {
-	if err := os.MkdirAll(shownDir, 0o755); err != nil { //nolint:gosec // as /proc/sys
+	if err := os.MkdirAll(shownDir, 0o755); err != nil {
 		return err
 	}
 	file := filepath.Join(shownDir, name)
-	if err := os.WriteFile(file, []byte(value+"\n"), 0o644); err != nil { //nolint:gosec // as /proc/sys
+	if err := os.WriteFile(file, []byte(value+"\n"), 0o644); err != nil {
 		return err
 	}
 	if err := unix.Mount(file, sysctlFile(name), "", unix.MS_BIND, ""); err != nil {

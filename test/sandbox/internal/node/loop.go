@@ -23,7 +23,7 @@ func AttachLoop(image string) (*os.File, error) {
 	if len(have) > 0 {
 		return os.OpenFile(loopPath(have[0]), os.O_RDWR, 0)
 	}
-	backing, err := os.OpenFile(image, os.O_RDWR, 0) //nolint:gosec // the sandbox's own image
+	backing, err := os.OpenFile(image, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}

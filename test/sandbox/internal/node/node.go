@@ -52,7 +52,7 @@ func (n Node) Start(ctx context.Context, spec Spec) error {
 	}
 	defer logFile.Close() //nolint:errcheck // the child has its own copy
 	// Not CommandContext: the node outlives the program that starts it.
-	cmd := exec.Command(self, "node-init", specFile) //nolint:gosec,noctx // ourselves
+	cmd := exec.Command(self, "node-init", specFile) //nolint:noctx // ourselves
 	cmd.Stdout, cmd.Stderr, cmd.Dir = logFile, logFile, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:     true,

@@ -110,7 +110,7 @@ func (r *reaper) keep(ctx context.Context, d Daemon) {
 }
 
 func (r *reaper) start(d Daemon) (<-chan syscall.WaitStatus, error) {
-	out, err := os.OpenFile(d.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // a log
+	out, err := os.OpenFile(d.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
 	}

@@ -90,7 +90,7 @@ func (s Store) launch(ctx context.Context) error {
 	}
 	defer out.Close() //nolint:errcheck // the child has its own copy
 	// Not CommandContext: the store outlives the program that starts it.
-	cmd := exec.Command(s.Program, "--port", s.Address, //nolint:gosec,noctx // our own program
+	cmd := exec.Command(s.Program, "--port", s.Address, //nolint:noctx // our own program
 		"--cert", filepath.Join(s.Dir, "pki", "server.crt"), "--key", filepath.Join(s.Dir, "pki", "server.key"),
 		"--region", Region, "--health", healthPath, "--quiet",
 		"posix", filepath.Join(s.Dir, "data"))

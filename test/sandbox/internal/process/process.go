@@ -83,7 +83,7 @@ func (i Identity) Save(file string) error {
 
 // Load reads an identity; without the file it is no process.
 func Load(file string) (Identity, error) {
-	b, err := os.ReadFile(file) //nolint:gosec // the sandbox's own state file
+	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Identity{}, nil
 	}

@@ -30,7 +30,7 @@ func kubeNames() []string {
 
 // All builds what the cache lacks and returns every program's path.
 func (b Builder) All(ctx context.Context) (Programs, error) {
-	if err := os.MkdirAll(b.Cache, 0o755); err != nil { //nolint:gosec // programs are no secret
+	if err := os.MkdirAll(b.Cache, 0o755); err != nil {
 		return nil, err
 	}
 	unlock, err := lock(ctx, filepath.Join(b.Cache, "lock"))
@@ -105,7 +105,7 @@ func (b Builder) ensure(ctx context.Context, s Set) (string, error) {
 			}
 		}
 	}
-	if err := os.Chmod(tmp, 0o755); err != nil { //nolint:gosec // programs are no secret
+	if err := os.Chmod(tmp, 0o755); err != nil {
 		return "", err
 	}
 	return dir, os.Rename(tmp, dir)
@@ -167,7 +167,7 @@ func (b Builder) follow(name string, messages io.Reader, total int) string {
 }
 
 func (b Builder) command(ctx context.Context, dir string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // our own arguments
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = filepath.Join(b.Source, dir)
 	// GOFLAGS and GOWORK of the caller would change what is built under the same key.
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOWORK=off")
@@ -186,7 +186,7 @@ func (b Builder) run(ctx context.Context, dir string, args ...string) (string, e
 
 // lock keeps two first uses from building the same at once.
 func lock(ctx context.Context, file string) (func(), error) {
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // our own cache
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}

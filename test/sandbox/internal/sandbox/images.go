@@ -16,7 +16,7 @@ const busybox = "/bin/busybox"
 // firstImages makes the images that every node has from the start: pause, without which no pod
 // runs, and a busybox to try things with.
 func (s Sandbox) firstImages(programs program.Programs) ([]string, error) {
-	if err := os.MkdirAll(s.path("images"), 0o755); err != nil { //nolint:gosec // no secret
+	if err := os.MkdirAll(s.path("images"), 0o755); err != nil {
 		return nil, err
 	}
 	pause := s.path("images", "pause.tar")

@@ -27,7 +27,7 @@ func slotsDir() string {
 
 // claimSlot takes the slot that the sandbox has had before, or the first free one.
 func (s Sandbox) claimSlot(st *state, known bool) error {
-	if err := os.MkdirAll(slotsDir(), 0o755); err != nil { //nolint:gosec // no secret
+	if err := os.MkdirAll(slotsDir(), 0o755); err != nil {
 		return err
 	}
 	if known {
@@ -61,9 +61,9 @@ func (s Sandbox) claimSlot(st *state, known bool) error {
 // claim writes the sandbox into the slot's file unless there is one, and returns the owner.
 func (s Sandbox) claim(slot address.Slot) (string, error) {
 	file := slotFile(slot)
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644) //nolint:gosec // no secret
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if errors.Is(err, fs.ErrExist) {
-		b, err := os.ReadFile(file) //nolint:gosec // our own file
+		b, err := os.ReadFile(file)
 		return string(b), err
 	}
 	if err != nil {

@@ -43,7 +43,7 @@ func (s Sandbox) MakeImage(ctx context.Context, r Recipe, out string, fresh bool
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(cache, "images"), 0o755); err != nil { //nolint:gosec // no secret
+	if err := os.MkdirAll(filepath.Join(cache, "images"), 0o755); err != nil {
 		return err
 	}
 	key, err := r.key()
@@ -117,7 +117,7 @@ func hashTree(h hash.Hash, root string) error {
 		if !info.Mode().IsRegular() {
 			return nil
 		}
-		f, err := os.Open(p) //nolint:gosec // the user's choice
+		f, err := os.Open(p)
 		if err != nil {
 			return err
 		}
@@ -135,12 +135,12 @@ func place(archive, out string) error {
 	if err := os.Link(archive, out); err == nil {
 		return nil
 	}
-	in, err := os.Open(archive) //nolint:gosec // our own cache
+	in, err := os.Open(archive)
 	if err != nil {
 		return err
 	}
-	defer in.Close()         //nolint:errcheck // read only
-	f, err := os.Create(out) //nolint:gosec // the user's choice
+	defer in.Close() //nolint:errcheck // read only
+	f, err := os.Create(out)
 	if err != nil {
 		return err
 	}

@@ -191,7 +191,7 @@ func (k *kubelet) clear(ctx context.Context, uid string) error {
 		return err
 	}
 	for _, f := range files {
-		b, err := os.ReadFile(f) //nolint:gosec // our own record
+		b, err := os.ReadFile(f)
 		if err != nil {
 			return err
 		}

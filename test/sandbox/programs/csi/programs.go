@@ -1,9 +1,8 @@
+//go:build sidecars
+
 // Package programs pins the CSI sidecars that the sandbox builds beside a driver: provisioner,
 // attacher, resizer, snapshotter, snapshot-controller and snapshot-metadata. It has no code of its
 // own; the build tag keeps the programs in go.mod without ever compiling this file.
-//
-//go:build sidecars
-
 package programs
 
 import (
