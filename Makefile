@@ -46,13 +46,13 @@ sandbox: ## Build bin/sandbox, which runs real clusters on this machine
 	cd test/sandbox && CGO_ENABLED=0 go build -trimpath -o ../../bin/sandbox .
 
 .PHONY: demo
-demo: build image ## Two real clusters, and a database that moves between them
-	bin/sandbox up
-	test/demo/run
+demo: image ## Two real clusters, and a database that moves between them
+	go build -trimpath -o bin/demo ./test/demo
+	bin/demo
 
 .PHONY: demo-clean
 demo-clean: sandbox ## Remove everything that the demo made
-	bin/sandbox down
+	bin/sandbox down --purge src dst
 
 ##@ What keeps it right
 
@@ -61,9 +61,8 @@ test: ## Vet, then all tests that need no clusters, with the race detector
 	.ci/test $(TESTFLAGS)
 
 .PHONY: e2e
-e2e: build image ## End-to-end tests on two real clusters (needs root)
-	@test -n "$$(ls test/e2e/*_test.go 2>/dev/null)" || { echo "there are no end-to-end tests in test/e2e" >&2; exit 1; }
-	go test -count=1 -v -timeout 60m $(TESTFLAGS) $$(go list ./test/... | grep -E '/test/(e2e|faults)(/|$$)')
+e2e: image ## End-to-end tests on two real clusters (needs root)
+	GODWIT_E2E=1 go test -count=1 -v -timeout 60m $(TESTFLAGS) $$(go list ./test/... | grep -E '/test/(e2e|faults)(/|$$)')
 
 .PHONY: bench
 bench: ## Run the benchmarks (BENCH=regexp chooses)

@@ -99,3 +99,20 @@ func (g *Ground) Manifest(a App) ([]byte, error) {
 		"MEGABYTES", fmt.Sprint(a.megabytes),
 	).Replace(string(b))), nil
 }
+
+// StartOver removes the application and all that a Migration of it made from
+// both clusters. Migrations go first, while the controller can still tidy up
+// after them.
+func (g *Ground) StartOver(ctx context.Context, a App) error {
+	for _, kind := range []string{"migrations.godwit.io", "clusterpairs.godwit.io"} {
+		if _, err := g.Source.Kubectl(ctx, "-n", a.Namespace, "delete", kind, "--all", "--timeout", "90s"); err != nil {
+			return fmt.Errorf("remove what an earlier run left (make demo-clean removes all of it): %w", err)
+		}
+	}
+	for _, c := range []Cluster{g.Source, g.Target} {
+		if _, err := c.Kubectl(ctx, "delete", "namespace", a.Namespace, "--ignore-not-found", "--timeout", "120s"); err != nil {
+			return fmt.Errorf("remove what an earlier run left (make demo-clean removes all of it): %w", err)
+		}
+	}
+	return nil
+}

@@ -26,7 +26,7 @@ type command struct {
 // wrote to standard error, since that is where it says what went wrong.
 func (c command) run(ctx context.Context, program string, args ...string) ([]byte, error) {
 	var out, problems bytes.Buffer
-	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // the scenario's own command lines
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir, cmd.Stdin = c.dir, c.stdin
 	cmd.Env = append(os.Environ(), c.env...)
 	cmd.Stdout, cmd.Stderr = &out, &problems

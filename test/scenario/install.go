@@ -80,7 +80,7 @@ func (g *Ground) render(ctx context.Context, c Cluster) ([]byte, error) {
 }
 
 func digest(file string) (string, error) {
-	f, err := os.Open(file) //nolint:gosec // the image that was just made
+	f, err := os.Open(file)
 	if err != nil {
 		return "", err
 	}

@@ -120,7 +120,7 @@ func Root() (string, error) {
 		return "", err
 	}
 	for {
-		b, err := os.ReadFile(filepath.Join(dir, "go.mod")) //nolint:gosec // the repository's own
+		b, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 		if err == nil && strings.HasPrefix(string(b), "module github.com/godwit-io/godwit\n") {
 			return dir, nil
 		}
