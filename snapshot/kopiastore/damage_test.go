@@ -124,7 +124,7 @@ func (d dyingStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, 
 
 // TestKilledAtAnyBlob kills a backup at each of its writes and runs it again.
 func TestKilledAtAnyBlob(t *testing.T) {
-	data := noise(50<<20, 2)
+	data := noise(25<<20, 2)
 	for n := int64(0); ; n++ {
 		l := folder(t)
 		if err := justOpen(t.Context(), New(), l); err != nil {
