@@ -120,7 +120,7 @@ func (b Builder) build(ctx context.Context, s Set, out string) error {
 		return err
 	}
 	target := out + "/"
-	if len(s.Packages) == 1 && s.Packages[0] == "." {
+	if s.ownCode() {
 		target = filepath.Join(out, s.Name)
 	}
 	args = append([]string{"build", "-v", "-trimpath", "-ldflags", "-s -w" + s.LDFlags, "-o", target}, s.Packages...)

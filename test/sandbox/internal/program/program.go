@@ -86,6 +86,10 @@ func (s Set) key(source string) (string, error) {
 	return s.Name + "-" + hex.EncodeToString(h.Sum(nil))[:16], nil
 }
 
+// ownCode reports whether the module's own files are compiled; those that only name programs of
+// other modules are not, and a word changed in them must not rebuild anything.
+func (s Set) ownCode() bool { return len(s.Packages) == 1 && s.Packages[0] == "." }
+
 func (s Set) sources(source string) ([]string, error) {
 	root := filepath.Join(source, s.Dir)
 	if _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil && s.Dir != "programs/pause" {
@@ -101,7 +105,7 @@ func (s Set) sources(source string) ([]string, error) {
 		case d.IsDir() && path != root && (!s.Whole || strings.HasPrefix(name, ".") || name == "testdata"):
 			return filepath.SkipDir
 		case d.IsDir() || strings.HasSuffix(name, "_test.go"):
-		case strings.HasSuffix(name, ".go") || name == "go.mod" || name == "go.sum":
+		case s.ownCode() && strings.HasSuffix(name, ".go") || name == "go.mod" || name == "go.sum":
 			files = append(files, path)
 		}
 		return nil
