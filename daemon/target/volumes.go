@@ -155,7 +155,9 @@ func (x *run) startApply(ctx context.Context, v *api.StandbyVolume, secret strin
 		},
 		Spec: api.VolumeTransferSpec{
 			Direction: api.Apply, Node: mounted.Node, Round: x.s.Spec.Round, RepositorySecret: secret,
-			Image: v.Wants, From: v.Image,
+			// What the volume holds is never assumed: an apply that was cut short
+			// leaves it between two images.
+			Image: v.Wants, From: "",
 			Volume: api.TransferVolume{Cluster: x.peer.ClusterID, Namespace: v.Namespace, Name: v.Name},
 			Mount:  api.VolumeMount{PodUID: mounted.PodUID, PersistentVolume: mounted.PersistentVolume, Mode: string(mounted.Mode)},
 		},
