@@ -36,8 +36,18 @@ func (r *reaper) fork() {
 	}
 }
 
-// killAll kills every daemon with what it started in its own session.
+// killAll kills every daemon with what it started in its own session, and returns when all have
+// ended.
 func (r *reaper) killAll() {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for r.killOnce() > 0 {
+		<-tick.C
+	}
+}
+
+// killOnce returns how many daemons it found.
+func (r *reaper) killOnce() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for pid := range r.ends {
@@ -45,6 +55,7 @@ func (r *reaper) killAll() {
 			log.Printf("kill process group %d: %v", pid, err)
 		}
 	}
+	return len(r.ends)
 }
 
 // run collects for ever.
