@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -21,6 +23,24 @@ func buildCommand(box *sandbox.Sandbox) *cobra.Command {
 		Use: "build", Short: "Build all programs into the cache, so that the first up is fast", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := box.Build(cmd.Context())
+			return err
+		},
+	}
+}
+
+func whichCommand(box *sandbox.Sandbox) *cobra.Command {
+	return &cobra.Command{
+		Use: "which PROGRAM", Short: "Print the path of one of the built programs, such as kubectl", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			parts, err := box.Build(cmd.Context())
+			if err != nil {
+				return err
+			}
+			path, known := parts.Programs[args[0]]
+			if !known {
+				return fmt.Errorf("no program is named %s: there are %s", args[0], strings.Join(slices.Sorted(maps.Keys(parts.Programs)), ", "))
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), path)
 			return err
 		},
 	}

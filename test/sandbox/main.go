@@ -40,7 +40,7 @@ func root() *cobra.Command {
 	}
 	cmd.PersistentFlags().StringVar(&box.Dir, "dir", "", "folder of the sandbox's state (default /var/lib/godwit-sandbox as root)")
 	cmd.PersistentFlags().StringVar(&box.Source, "source", "", "folder of the sandbox's sources (default: found from the working folder)")
-	cmd.AddCommand(buildCommand(box), upCommand(box), downCommand(box), statusCommand(box), kubeconfigCommand(box),
+	cmd.AddCommand(buildCommand(box), whichCommand(box), upCommand(box), downCommand(box), statusCommand(box), kubeconfigCommand(box),
 		shellCommand(box), loadCommand(box), imageCommand(box), s3Command(box), nodeInitCommand(), planeRunCommand())
 	return cmd
 }
