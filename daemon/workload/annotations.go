@@ -23,6 +23,8 @@ const (
 	// AnnotationReplicas keeps spec.replicas while a workload is held at zero.
 	AnnotationReplicas = "stork.libopenstorage.org/migrationReplicas"
 
+	// labelRole is on what snapshot/csi makes to hold volumes for nodes.
+	labelRole = "godwit.io/role"
 	// annotationReplicasOld is how stork's own examples misspell it; it is read.
 	annotationReplicasOld = "stork.openstorage.org/migrationReplicas"
 	// held is the node selector of a DaemonSet, and the scheduling gate of a Pod,

@@ -104,6 +104,8 @@ spec: {containers: [{name: web, image: "web:1"}]}
 ---
 {apiVersion: v1, kind: Pod, metadata: {name: bare, namespace: NS}, spec: {containers: [{name: a, image: "a:1"}]}}
 ---
+{apiVersion: v1, kind: Pod, metadata: {name: holder, namespace: NS, labels: {godwit.io/role: exposure}}, spec: {containers: [{name: a, image: "a:1"}]}}
+---
 {apiVersion: v1, kind: Pod, metadata: {name: done, namespace: NS}, spec: {containers: [{name: a, image: "a:1"}]}, status: {phase: Succeeded}}
 ---
 apiVersion: apps/v1
@@ -237,7 +239,7 @@ func TestCollect(t *testing.T) {
 		"Secret web-token: service-account-token", "Role.rbac.authorization.k8s.io system:web: system-role",
 		"PersistentVolumeClaim waiting: claim-not-bound", "Endpoints web: endpoints",
 		"EndpointSlice.discovery.k8s.io web-1: endpoints", "ReplicaSet.apps web-5d8: controlled",
-		"Pod web-5d8-x: controlled", "Pod done: finished", "NetworkPolicy.networking.k8s.io cidr: network-policy-cidr",
+		"Pod web-5d8-x: controlled", "Pod done: finished", "Pod holder: holder", "NetworkPolicy.networking.k8s.io cidr: network-policy-cidr",
 		"Widget.collect.test child: owned", "Widget.collect.test grandchild: owned",
 		"Job.batch: optional-type", "Lease.coordination.k8s.io: leases", "Event: events",
 		"Event.events.k8s.io: events", "ControllerRevision.apps: revisions", "CSIStorageCapacity.storage.k8s.io: storage-capacity",

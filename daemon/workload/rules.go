@@ -86,6 +86,8 @@ func objectRules() []rule {
 			object: func(_ *view, o *unstructured.Unstructured) bool { return o.GetDeletionTimestamp() != nil }},
 		{Rule: Rule{Name: "skip-resource", Reason: "carries the annotation skip-resource"},
 			object: func(_ *view, o *unstructured.Unstructured) bool { return asked(o.GetAnnotations(), "skip-resource") }},
+		{Rule: Rule{Name: "holder", Reason: "is there only while Godwit reads a volume", Remade: true},
+			object: func(_ *view, o *unstructured.Unstructured) bool { return o.GetLabels()[labelRole] != "" }},
 		{Rule: Rule{Name: "excluded-label", Reason: "carries a label of excludeSelectors"}, object: excludedLabel},
 		{Rule: Rule{Name: "controlled", Reason: "made again by its controller", Remade: true}, object: controlled},
 		{Rule: Rule{Name: "finished", Reason: "has run to its end and would run again on the target"}, object: finished},

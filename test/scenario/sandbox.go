@@ -131,3 +131,14 @@ func Root() (string, error) {
 		dir = parent
 	}
 }
+
+// Kill ends, without warning, the process of the cluster's nodes whose command
+// line begins with the words. None there is an error. It looks only inside the
+// node's own process namespace.
+func (g *Ground) Kill(ctx context.Context, c Cluster, words string) error {
+	if g.sandbox == nil {
+		return errors.New("processes of existing clusters are not ours to kill")
+	}
+	_, err := g.sandbox.run(ctx, "shell", c.Name, "--", "pkill", "-9", "-f", "^/usr/local/bin/"+words)
+	return err
+}
