@@ -60,8 +60,9 @@ func canRunKubelets() error {
 		return nil
 	}
 	return errors.New(`nothing was started. Two clusters on this machine need root, because their kubelets mount
-volumes and run containers. A mode without containers (control planes and storage only) is planned,
-and is not there yet. Either run it as root:
+volumes and run containers. bin/sandbox up --control-plane runs without root, but starts no
+containers, so that there would be no database to move: the demo does not use it yet.
+Either run it as root:
   sudo make demo
 or bring two clusters and an object store (bin/sandbox s3 shows which variables):
   bin/demo -source-kubeconfig A -target-kubeconfig B -image … -app-image …`)
