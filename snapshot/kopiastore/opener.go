@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/blob"
@@ -41,12 +42,14 @@ const (
 type Opener struct {
 	// wrap, where set, sees each storage before it is used; tests break it.
 	wrap func(blob.Storage) blob.Storage
+	// now is the clock that flushes go by; tests stop it.
+	now func() time.Time
 }
 
 // New returns an Opener. It holds nothing; one serves the whole process.
 func New() *Opener {
 	registerOnce.Do(registerStorage)
-	return &Opener{}
+	return &Opener{now: time.Now}
 }
 
 // registerOnce guards the map of storage types that kopia keeps for the whole
@@ -108,7 +111,7 @@ func (o *Opener) open(ctx context.Context, l snapshot.Location, create bool) (_ 
 	if err != nil {
 		return nil, errors.Join(explain(l, err), st.Close(ctx))
 	}
-	r := &Repository{location: l, spans: spans, identity: identity(formatBlob)}
+	r := &Repository{location: l, now: o.now, spans: spans, identity: identity(formatBlob)}
 	if err := r.connect(ctx); err != nil {
 		return nil, errors.Join(explain(l, err), r.cleanUp(), st.Close(ctx))
 	}
@@ -118,6 +121,7 @@ func (o *Opener) open(ctx context.Context, l snapshot.Location, create bool) (_ 
 // Repository is an open kopia repository.
 type Repository struct {
 	location snapshot.Location
+	now      func() time.Time
 	rep      repo.DirectRepository
 	spans    *spanStorage
 	identity string

@@ -53,7 +53,7 @@ func (r *Repository) Begin(ctx context.Context, image snapshot.Image, parent sna
 		w.layout.segment = w.parent.layout.segment
 	}
 	w.root = make([]object.ID, w.layout.segments())
-	w.flushed = time.Now()
+	w.flushed = r.now()
 	var err error
 	_, w.session, err = r.rep.NewDirectWriter(ctx, repo.WriteSessionOptions{Purpose: "image", OnUpload: w.sent})
 	if err != nil {
@@ -299,11 +299,11 @@ func (w *writer) maybeFlush(ctx context.Context) error {
 		return nil
 	}
 	defer w.flushing.Unlock()
-	if n < flushBytes && time.Since(w.flushed) < flushInterval {
+	if n < flushBytes && w.repository.now().Sub(w.flushed) < flushInterval {
 		return nil
 	}
 	w.unflushed.Store(0)
-	w.flushed = time.Now()
+	w.flushed = w.repository.now()
 	return w.session.Flush(ctx)
 }
 
