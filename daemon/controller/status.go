@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -72,9 +73,9 @@ func (x *run) showTarget(context.Context) error {
 			now := metav1.NewTime(x.Now())
 			s.Stage, s.VolumeMigrationFinishTimestamp = api.MigrationStageApplications, &now
 		}
-		x.working("Applications", "the target applies the objects "+message)
+		x.working("Applications", strings.TrimSpace("the target applies the objects "+message))
 	default:
-		x.working("Restore", "the target brings the volumes forward "+message)
+		x.working("Restore", strings.TrimSpace("the target brings the volumes forward "+message))
 	}
 	return nil
 }

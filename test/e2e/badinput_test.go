@@ -154,6 +154,39 @@ func TestBadStores(t *testing.T) {
 	must(t, err)
 }
 
+// TestBadPairs spoils one side's way to the repository: the ClusterPair says
+// which side it is, and a Migration waits for it and says the same.
+func TestBadPairs(t *testing.T) {
+	g, ctx := ground(t)
+	for name, c := range map[string]struct {
+		spoiled scenario.Cluster
+		spoil   func(*scenario.ObjectStore)
+		says    []string
+	}{
+		"source-key":       {g.Source, func(o *scenario.ObjectStore) { o.SecretKey = "wrong" }, []string{"StorageError", "keys were refused"}},
+		"target-bucket":    {g.Target, func(o *scenario.ObjectStore) { o.Bucket = "nothere" }, []string{"TargetStorageError", `bucket "nothere" does not exist`}},
+		"target-authority": {g.Target, func(o *scenario.ObjectStore) { o.CAFile = "" }, []string{"TargetStorageError", "certificate is not signed by"}},
+		"target-elsewhere": {g.Target, func(o *scenario.ObjectStore) { o.Bucket += "/elsewhere" }, []string{"TargetStorageError", "the target cannot use the repository"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			namespace := "bad-pair-" + name
+			for _, side := range []scenario.Cluster{g.Source, g.Target} {
+				store := g.Store
+				if side.Name == c.spoiled.Name {
+					c.spoil(&store)
+				}
+				must(t, g.EnsureLocation(ctx, side, namespace, store))
+			}
+			manifest, err := g.Godwitctl(ctx, g.Target, "-n", namespace, "generate", "clusterpair", "west")
+			must(t, err)
+			must(t, g.Source.Apply(ctx, []byte(manifest)))
+			says(ctx, t, g.Source, "clusterpairs.godwit.io", namespace, "west", c.says...)
+			refused(ctx, t, g, namespace, migration(namespace, "m", "west", namespace), "m", append([]string{"PairNotReady"}, c.says[1:]...)...)
+			must(t, g.StartOver(ctx, scenario.Vault(namespace, 0)))
+		})
+	}
+}
+
 func TestBadTokens(t *testing.T) {
 	g, ctx := ground(t)
 	const namespace = "bad-tokens"
