@@ -169,6 +169,7 @@ func TestBadPairs(t *testing.T) {
 		"target-elsewhere": {g.Target, func(o *scenario.ObjectStore) { o.Bucket += "/elsewhere" }, []string{"TargetStorageError", "the target cannot use the repository"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // Most of it is waiting for namespaces to end.
 			namespace := "bad-pair-" + name
 			for _, side := range []scenario.Cluster{g.Source, g.Target} {
 				store := g.Store
