@@ -16,7 +16,14 @@ GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 
 # Extra flags for go test, such as TESTFLAGS='-run TestApply -count=1'.
 TESTFLAGS ?=
-# Which benchmarks `make bench` runs.
+# Flags of the demo, such as DEMOFLAGS=-control-plane.
+DEMOFLAGS ?=
+# The image that `make bench` stores, and how often; BENCH_FLAGS='-docs docs'
+# also writes docs/performance.md. bin/bench -help lists the rest.
+BENCH_SIZE ?= 8GiB
+BENCH_ROUNDS ?= 3
+BENCH_FLAGS ?=
+# Which benchmarks `make bench-packages` runs.
 BENCH ?= .
 BENCHFLAGS ?= -benchmem
 
@@ -42,13 +49,14 @@ image: build sandbox ## Make the container image as a tar, bin/godwit-image.tar
 
 .PHONY: sandbox
 sandbox: ## Build bin/sandbox, which runs real clusters on this machine
+	@[ "$$(uname)" = Linux ] || { echo "the sandbox needs Linux: run make in a Linux container or virtual machine (README.md, Try it)" >&2; exit 1; }
 	@mkdir -p bin
 	cd test/sandbox && CGO_ENABLED=0 go build -trimpath -o ../../bin/sandbox .
 
 .PHONY: demo
 demo: image ## Two real clusters, and a database that moves between them
 	go build -trimpath -o bin/demo ./test/demo
-	bin/demo
+	bin/demo $(DEMOFLAGS)
 
 .PHONY: demo-clean
 demo-clean: sandbox ## Remove everything that the demo made
@@ -60,12 +68,39 @@ demo-clean: sandbox ## Remove everything that the demo made
 test: ## Vet, then all tests that need no clusters, with the race detector
 	.ci/test $(TESTFLAGS)
 
+.PHONY: rights
+rights: sandbox ## Take each right of Godwit's service accounts away in turn (minutes)
+	kube=$$(bin/sandbox which kube-apiserver) && GODWIT_SANDBOX=$(CURDIR)/bin/sandbox GODWIT_KUBE_BIN=$${kube%/*} \
+		GODWIT_VERSITYGW=$$(bin/sandbox which versitygw) \
+		go test -count=1 -v -timeout 30m -tags rights -run '^TestRights$$' $(TESTFLAGS) ./test/integration
+
+.PHONY: sdk-test
+sdk-test: sandbox ## Run the OpenStorage SDK's own suite (SDK_TEST=checkout of libopenstorage/sdk-test)
+	kube=$$(bin/sandbox which kube-apiserver) && GODWIT_SANDBOX=$(CURDIR)/bin/sandbox GODWIT_KUBE_BIN=$${kube%/*} \
+		GODWIT_VERSITYGW=$$(bin/sandbox which versitygw) GODWIT_SDK_TEST=$(abspath $(SDK_TEST)) \
+		go test -count=1 -v -timeout 20m -tags sdktest -run '^TestConformance$$' $(TESTFLAGS) ./test/integration
+
+.PHONY: soak
+soak: ## Ten times the random histories of the engine that make test runs (hours)
+	GODWIT_HISTORIES=10 go test -race -gcflags=golang.org/x/crypto/scrypt=-race=false -count=1 -timeout 12h -run '^TestHistories$$' $(TESTFLAGS) \
+		./snapshot/snapshottest ./snapshot/kopiastore
+
 .PHONY: e2e
 e2e: image ## End-to-end tests on two real clusters (needs root)
 	GODWIT_E2E=1 go test -count=1 -v -timeout 60m $(TESTFLAGS) $$(go list ./test/... | grep -E '/test/(e2e|faults)(/|$$)')
 
 .PHONY: bench
-bench: ## Run the benchmarks (BENCH=regexp chooses)
+bench: sandbox ## Measure the engine beside other programs (BENCH_SIZE=1GiB for a quick look)
+	mkdir -p bin && go build -trimpath -o bin/bench ./test/bench
+	GODWIT_VERSITYGW=$$(bin/sandbox which versitygw) bin/bench -size $(BENCH_SIZE) -rounds $(BENCH_ROUNDS) $(BENCH_FLAGS)
+
+.PHONY: bench-objects
+bench-objects: sandbox ## Measure 10,000 objects beside kubectl apply (BENCH_FLAGS='-docs docs')
+	mkdir -p bin && go build -trimpath -o bin/bench-objects ./test/bench/objects
+	GODWIT_KUBE_BIN=$$(dirname $$(bin/sandbox which kube-apiserver)) bin/bench-objects $(BENCH_FLAGS)
+
+.PHONY: bench-packages
+bench-packages: ## Run the Go benchmarks of the packages (BENCH=regexp chooses)
 	go test -run '^$$' -bench '$(BENCH)' $(BENCHFLAGS) ./...
 
 .PHONY: lint

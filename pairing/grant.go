@@ -20,7 +20,9 @@ type Grant struct {
 	SecretHash [sha256.Size]byte
 	Scope      Scope
 	// BackupLocation is namespace/name of the target's BackupLocation, or empty.
-	BackupLocation   string
+	BackupLocation string
+	// Bidirectional lets the source offer the other direction.
+	Bidirectional    bool
 	Created, Expires time.Time
 	// Use is nil until the token is redeemed.
 	Use *Use
@@ -37,7 +39,7 @@ type Use struct {
 	Namespace string
 	// KeyHash is the SHA-256 of the public key that the certificate was made
 	// for. Only the holder of that key can have the answer repeated.
-	KeyHash [sha256.Size]byte
+	KeyHash KeyHash
 	Time    time.Time
 	// Settled is true once the peer is stored. From then on a missing peer
 	// means that the pair was revoked, and not that storing it was cut short.
@@ -68,6 +70,8 @@ type MintRequest struct {
 	Scope Scope
 	// BackupLocation is namespace/name of this cluster's BackupLocation.
 	BackupLocation string
+	// Bidirectional lets the source offer the other direction.
+	Bidirectional bool
 	// TTL is DefaultTokenTTL when zero.
 	TTL time.Duration
 	// Endpoint is this cluster's host:port as the source sees it.
@@ -103,7 +107,7 @@ func Mint(ctx context.Context, grants GrantStore, r MintRequest, now time.Time, 
 	}
 	_, err := grants.Put(ctx, Grant{
 		ID: token.ID, SecretHash: sha256.Sum256(raw[pairIDSize:]), Scope: r.Scope,
-		BackupLocation: r.BackupLocation, Created: now, Expires: now.Add(ttl),
+		BackupLocation: r.BackupLocation, Bidirectional: r.Bidirectional, Created: now, Expires: now.Add(ttl),
 	})
 	if err != nil {
 		return Token{}, fmt.Errorf("store grant %s: %w", token.ID, err)
@@ -114,3 +118,22 @@ func Mint(ctx context.Context, grants GrantStore, r MintRequest, now time.Time, 
 // pairIDSize keeps a pair's id short enough for object names and metrics while
 // two of them never meet.
 const pairIDSize = 12
+
+// VoidOpen takes back every token that is not used yet, and says how many.
+func VoidOpen(ctx context.Context, grants GrantStore) (int, error) {
+	all, err := grants.List(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("list grants: %w", err)
+	}
+	voided := 0
+	for _, g := range all {
+		if g.Use != nil {
+			continue
+		}
+		if err := grants.Delete(ctx, g.ID); err != nil {
+			return voided, fmt.Errorf("void token %s: %w", g.ID, err)
+		}
+		voided++
+	}
+	return voided, nil
+}

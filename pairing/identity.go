@@ -104,7 +104,7 @@ func parseRequest(der []byte) (*x509.CertificateRequest, error) {
 	return csr, nil
 }
 
-func keyHash(csr *x509.CertificateRequest) [sha256.Size]byte {
+func keyHash(csr *x509.CertificateRequest) KeyHash {
 	return sha256.Sum256(csr.RawSubjectPublicKeyInfo)
 }
 

@@ -3,7 +3,6 @@ package pairing
 import (
 	"context"
 	"crypto/ed25519"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -21,8 +20,12 @@ type RedeemRequest struct {
 	// ClusterID and ClusterName are the source's.
 	ClusterID   string
 	ClusterName string
-	// Namespace is where the source's ClusterPair lives.
+	// Namespace and Name are those of the source's ClusterPair.
 	Namespace string
+	Name      string
+	// Return is a token of the source, as Token.Encode wrote it, by which the
+	// target may pair the other way; empty where the pair is for one direction.
+	Return Secret
 	// CertificateRequest is PKCS#10 DER.
 	CertificateRequest []byte
 	SealingPublicKey   ed25519.PublicKey
@@ -45,15 +48,18 @@ type Redeemed struct {
 
 // Issuer is the target's side of the exchange.
 type Issuer struct {
-	Grants    GrantStore
-	Peers     PeerStore
-	Authority *Authority
+	Grants GrantStore
+	Peers  PeerStore
+	// Ring holds this cluster's authorities.
+	Ring *Ring
 	// ClusterName is this cluster's; its id is the authority's.
 	ClusterName string
 	// CertificateTTL is DefaultCertificateTTL when zero.
 	CertificateTTL time.Duration
-	Now            func() time.Time
-	Random         io.Reader
+	// Grace is DefaultGrace when zero.
+	Grace  time.Duration
+	Now    func() time.Time
+	Random io.Reader
 }
 
 // Redeem spends a token. The first to redeem it has it; the holder of the same
@@ -75,7 +81,7 @@ func (i *Issuer) Redeem(ctx context.Context, r RedeemRequest) (Redeemed, error) 
 	// The certificate comes before the peer, so that a request that cannot be
 	// signed leaves no pair behind.
 	now := i.Now()
-	leaf, err := i.Authority.Issue(r.CertificateRequest, Identity{PairID: grant.ID, ClusterID: r.ClusterID}, i.ttl(), now)
+	leaf, err := i.Ring.Current().Issue(r.CertificateRequest, Identity{PairID: grant.ID, ClusterID: r.ClusterID}, i.ttl(), now)
 	if err != nil {
 		return Redeemed{}, fmt.Errorf("redeem token %s: %w", r.TokenID, err)
 	}
@@ -84,8 +90,8 @@ func (i *Issuer) Redeem(ctx context.Context, r RedeemRequest) (Redeemed, error) 
 		return Redeemed{}, fmt.Errorf("redeem token %s: %w", r.TokenID, err)
 	}
 	return Redeemed{
-		PairID: grant.ID, Certificate: leaf.Raw, Authority: i.Authority.Certificate(),
-		ClusterID: i.Authority.ClusterID(), ClusterName: i.ClusterName, Scope: peer.Scope,
+		PairID: grant.ID, Certificate: leaf.Raw, Authority: i.Ring.Current().Certificate(),
+		ClusterID: i.Ring.Current().ClusterID(), ClusterName: i.ClusterName, Scope: peer.Scope,
 		RepositoryPassword: peer.RepositoryPassword, RepositoryPrefix: peer.RepositoryPrefix,
 		BackupLocation: peer.BackupLocation,
 	}, nil
@@ -95,7 +101,7 @@ func (i *Issuer) Redeem(ctx context.Context, r RedeemRequest) (Redeemed, error) 
 func (i *Issuer) check(r RedeemRequest) (Use, error) {
 	if err := errors.Join(
 		checkID("token id", r.TokenID), checkID("cluster id", r.ClusterID),
-		checkClusterName(r.ClusterName), checkNamespace(r.Namespace),
+		checkClusterName(r.ClusterName), checkNamespace(r.Namespace), checkName(r.Name),
 	); err != nil {
 		return Use{}, err
 	}
@@ -125,7 +131,7 @@ func (i *Issuer) grant(ctx context.Context, r RedeemRequest) (Grant, error) {
 	if !grant.Matches([]byte(r.Secret.Reveal())) {
 		return Grant{}, fmt.Errorf("%w: %s", ErrTokenSecret, remedy)
 	}
-	if r.ClusterID == i.Authority.ClusterID() {
+	if r.ClusterID == i.Ring.Current().ClusterID() {
 		return Grant{}, fmt.Errorf("%w: redeem the token on the other cluster", ErrSelf)
 	}
 	// An admin's ClusterPair may live in a namespace of its own.
@@ -177,15 +183,24 @@ func (i *Issuer) peer(ctx context.Context, grant Grant, r RedeemRequest, expires
 	case errors.Is(err, ErrNotFound) && grant.Use.Settled:
 		return Peer{}, fmt.Errorf("%w: %s", ErrRevoked, remedy)
 	case errors.Is(err, ErrNotFound):
-		peer, err = i.newPeer(grant, r)
+		peer, err = i.newPeer(ctx, grant, r)
 	}
 	if err != nil {
 		return Peer{}, fmt.Errorf("read peer: %w", err)
 	}
-	peer.CertificateExpires = expires
+	peer.CertificateExpires, peer.KeyHash, peer.FormerKeyHash = expires, grant.Use.KeyHash, KeyHash{}
 	// A repeated request may bring another sealing key; the one that the source
-	// asked with last is the one it holds.
-	peer.SealingPublicKey = r.SealingPublicKey
+	// asked with last is the one it holds, until it replaces it.
+	if len(peer.FormerSealingKeys) == 0 {
+		peer.SealingPublicKey = r.SealingPublicKey
+	}
+	if grant.Bidirectional && r.Return != "" {
+		back, err := ParseToken(r.Return.Reveal())
+		if err != nil || back.ClusterID != r.ClusterID {
+			return Peer{}, fmt.Errorf("%w: the token for the other direction is not the source's", ErrRequest)
+		}
+		peer.Return, peer.Twin = r.Return, back.ID
+	}
 	if peer, err = i.Peers.Put(ctx, peer); err != nil {
 		return Peer{}, fmt.Errorf("store peer: %w", err)
 	}
@@ -201,18 +216,30 @@ func (i *Issuer) peer(ctx context.Context, grant Grant, r RedeemRequest, expires
 	return peer, nil
 }
 
-func (i *Issuer) newPeer(grant Grant, r RedeemRequest) (Peer, error) {
-	password := make([]byte, secretSize)
-	if _, err := io.ReadFull(i.Random, password); err != nil {
-		return Peer{}, fmt.Errorf("make repository password: %w", err)
-	}
-	return Peer{
+// newPeer gives the pair a repository of its own; the one that serves the other
+// direction of a pair shares that pair's, so that what goes back is a difference to
+// what came.
+func (i *Issuer) newPeer(ctx context.Context, grant Grant, r RedeemRequest) (Peer, error) {
+	peer := Peer{
 		PairID: grant.ID, Direction: Incoming, ClusterID: r.ClusterID, ClusterName: r.ClusterName,
-		Scope: grant.Scope, Namespace: r.Namespace, BackupLocation: grant.BackupLocation,
-		RepositoryPassword: Secret(base64.RawURLEncoding.EncodeToString(password)),
-		RepositoryPrefix:   "godwit/" + grant.ID + "/",
-		Created:            i.Now(),
-	}, nil
+		Scope: grant.Scope, Namespace: r.Namespace, Name: r.Name, BackupLocation: grant.BackupLocation,
+		RepositoryPrefix: prefixOf(grant.ID),
+		Created:          i.Now(),
+	}
+	twin, err := TwinOf(ctx, i.Peers, peer)
+	switch {
+	case err == nil && !twin.Joined():
+		return Peer{}, fmt.Errorf("%w: the direction that this one goes back to has not been joined yet: ask again", ErrConflict)
+	case err == nil && twin.ClusterID == r.ClusterID:
+		peer.RepositoryPassword, peer.RepositoryPrefix, peer.EpochSeed = twin.RepositoryPassword, twin.RepositoryPrefix, twin.EpochSeed
+		return peer, nil
+	case err != nil && !errors.Is(err, ErrNotFound):
+		return Peer{}, err
+	}
+	if peer.RepositoryPassword, err = newPassword(i.Random); err != nil {
+		return Peer{}, err
+	}
+	return peer, nil
 }
 
 func (i *Issuer) ttl() time.Duration {

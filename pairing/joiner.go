@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -15,9 +16,25 @@ type Exchange interface {
 	// Redeem asks the target's Issuer. It pins the target by the token's
 	// fingerprint and keeps the sentinel errors of this package.
 	Redeem(ctx context.Context, t Token, r RedeemRequest) (Redeemed, error)
-	// Renew asks the target of a pair that stands for a new certificate, DER.
-	Renew(ctx context.Context, p Peer, certificateRequest []byte) ([]byte, error)
+	// Renew asks the target of a pair that stands for a new certificate, by the
+	// one that is still good; Recover by the key of one that has expired.
+	Renew(ctx context.Context, p Peer, certificateRequest []byte) (Renewed, error)
+	Recover(ctx context.Context, p Peer, certificateRequest []byte) (Renewed, error)
+	// Leave tells the target that the pair was removed here.
+	Leave(ctx context.Context, p Peer) error
 }
+
+// ClusterPair names the object of the source that a pair belongs to.
+type ClusterPair struct {
+	Namespace, Name string
+	// Bidirectional asks for the other direction as well, by way of this side's
+	// BackupLocation, namespace/name.
+	Bidirectional  bool
+	BackupLocation string
+}
+
+// Offer makes a token of this cluster by which the target may pair the other way.
+type Offer func(ctx context.Context, p ClusterPair) (Token, error)
 
 // Joiner is the source's side of the exchange.
 type Joiner struct {
@@ -26,31 +43,36 @@ type Joiner struct {
 	// ClusterID and ClusterName are this cluster's.
 	ClusterID   string
 	ClusterName string
-	Now         func() time.Time
-	Random      io.Reader
+	// Offer is nil where this cluster cannot be reached from others.
+	Offer  Offer
+	Now    func() time.Time
+	Random io.Reader
 }
 
-// Join redeems a token for the ClusterPair in namespace and returns the peer.
+// Join redeems a token for a ClusterPair and returns the peer.
 // It may be called as often as one likes: a pair that stands is returned as it
 // is, at the token's endpoint.
 //
 // The keys are stored before the token is spent. Should this process die in
 // between, the next call asks with the same keys and gets the same answer.
-func (j *Joiner) Join(ctx context.Context, t Token, namespace string) (Peer, error) {
-	if err := errors.Join(t.validate(), checkNamespace(namespace)); err != nil {
+func (j *Joiner) Join(ctx context.Context, t Token, p ClusterPair) (Peer, error) {
+	if err := errors.Join(t.validate(), checkNamespace(p.Namespace), checkName(p.Name)); err != nil {
 		return Peer{}, fmt.Errorf("join: %w", err)
 	}
 	if t.ClusterID == j.ClusterID {
 		return Peer{}, fmt.Errorf("join by token %s: %w: redeem the token on the other cluster", t.ID, ErrSelf)
 	}
-	peer, err := j.prepare(ctx, t, namespace)
+	peer, err := j.prepare(ctx, t, p)
 	if err != nil {
 		return Peer{}, fmt.Errorf("join by token %s: %w", t.ID, err)
 	}
 	if peer.Joined() {
-		return j.move(ctx, peer, t.Endpoint)
+		return j.Move(ctx, peer, t.Endpoint)
 	}
 	request, err := j.request(t, peer)
+	if err == nil && p.Bidirectional && j.Offer != nil {
+		peer, request.Return, err = j.offer(ctx, peer, p)
+	}
 	if err != nil {
 		return Peer{}, fmt.Errorf("join by token %s: %w", t.ID, err)
 	}
@@ -75,12 +97,12 @@ func (j *Joiner) Join(ctx context.Context, t Token, namespace string) (Peer, err
 }
 
 // prepare finds the stored peer of the token or stores a new one with keys only.
-func (j *Joiner) prepare(ctx context.Context, t Token, namespace string) (Peer, error) {
+func (j *Joiner) prepare(ctx context.Context, t Token, p ClusterPair) (Peer, error) {
 	peer, err := j.Peers.Get(ctx, Outgoing, t.ID)
 	if err == nil {
-		if peer.Namespace != namespace {
-			return Peer{}, fmt.Errorf("%w: %q: the pair belongs to the ClusterPair in namespace %q: make a token for each ClusterPair",
-				ErrNamespace, namespace, peer.Namespace)
+		if peer.Namespace != p.Namespace || peer.Name != p.Name && peer.Name != "" {
+			return Peer{}, fmt.Errorf("%w: %q: the pair belongs to ClusterPair %q in namespace %q: make a token for each ClusterPair",
+				ErrNamespace, p.Namespace, peer.Name, peer.Namespace)
 		}
 		return peer, nil
 	}
@@ -98,7 +120,7 @@ func (j *Joiner) prepare(ctx context.Context, t Token, namespace string) (Peer, 
 	public, _ := ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey)
 	peer, err = j.Peers.Put(ctx, Peer{
 		PairID: t.ID, Direction: Outgoing, ClusterID: t.ClusterID, ClusterName: t.ClusterName,
-		Endpoint: t.Endpoint, Namespace: namespace, ClientKey: key,
+		Endpoint: t.Endpoint, Namespace: p.Namespace, Name: p.Name, ClientKey: key,
 		SealingKey: Secret(seed), SealingPublicKey: public, Created: j.Now(),
 	})
 	if err != nil {
@@ -107,12 +129,75 @@ func (j *Joiner) prepare(ctx context.Context, t Token, namespace string) (Peer, 
 	return peer, nil
 }
 
-// move follows a target whose address changed.
-func (j *Joiner) move(ctx context.Context, peer Peer, endpoint string) (Peer, error) {
-	if peer.Endpoint == endpoint {
+// offer makes the token for the other direction. The one of an earlier try is
+// void with it, since a pair has one twin.
+func (j *Joiner) offer(ctx context.Context, peer Peer, p ClusterPair) (Peer, Secret, error) {
+	token, err := j.Offer(ctx, p)
+	if err != nil {
+		return Peer{}, "", fmt.Errorf("make a token for the other direction: %w", err)
+	}
+	line, err := token.Encode()
+	if err != nil {
+		return Peer{}, "", err
+	}
+	peer.Twin = token.ID
+	peer, err = j.Peers.Put(ctx, peer)
+	return peer, Secret(line), err
+}
+
+// Superseded lists the Outgoing peers of a ClusterPair that belong to another
+// token than the one it has now.
+func Superseded(ctx context.Context, peers PeerStore, p ClusterPair, now string) ([]Peer, error) {
+	all, err := peers.List(ctx, Outgoing)
+	if err != nil {
+		return nil, fmt.Errorf("list pairs: %w", err)
+	}
+	return slices.DeleteFunc(all, func(peer Peer) bool {
+		return peer.PairID == now || peer.Namespace != p.Namespace || peer.Name != p.Name
+	}), nil
+}
+
+// Follow keeps what an answer said of the target: where it answered, at which
+// other addresses it can be reached, and by which authority it signs now. Where
+// that is another, the certificate is replaced at once, and not only when due.
+func (j *Joiner) Follow(ctx context.Context, peer Peer, endpoint string, addresses []string, signs Fingerprint) (Peer, error) {
+	known, err := peer.AuthorityFingerprint()
+	if err != nil {
+		return Peer{}, err
+	}
+	if signs != (Fingerprint{}) && signs != known {
+		if peer, err = j.replace(ctx, peer, peer.ClientKey, j.Exchange.Renew); err != nil {
+			return Peer{}, err
+		}
+	}
+	const most = 8
+	var good []string
+	for _, address := range addresses {
+		if CheckEndpoint(address) == nil && len(good) < most {
+			good = append(good, address)
+		}
+	}
+	stored, err := j.Peers.Get(ctx, Outgoing, peer.PairID)
+	if err != nil {
+		return Peer{}, fmt.Errorf("read pair %s: %w", peer.PairID, err)
+	}
+	if stored.Endpoint == endpoint && slices.Equal(stored.Addresses, good) {
+		return stored, nil
+	}
+	stored.Endpoint, stored.Addresses = endpoint, good
+	if stored, err = j.Peers.Put(ctx, stored); err != nil {
+		return Peer{}, fmt.Errorf("store the addresses of pair %s: %w", peer.PairID, err)
+	}
+	return stored, nil
+}
+
+// Move follows a target whose address changed. Who answers there still has to
+// prove that it is the paired cluster.
+func (j *Joiner) Move(ctx context.Context, peer Peer, endpoint string) (Peer, error) {
+	if endpoint == "" || peer.Asked == endpoint {
 		return peer, nil
 	}
-	peer.Endpoint = endpoint
+	peer.Endpoint, peer.Asked = endpoint, endpoint
 	peer, err := j.Peers.Put(ctx, peer)
 	if err != nil {
 		return Peer{}, fmt.Errorf("store new endpoint of pair %s: %w", peer.PairID, err)
@@ -127,7 +212,7 @@ func (j *Joiner) request(t Token, peer Peer) (RedeemRequest, error) {
 	}
 	return RedeemRequest{
 		TokenID: t.ID, Secret: t.Secret, ClusterID: j.ClusterID, ClusterName: j.ClusterName,
-		Namespace: peer.Namespace, CertificateRequest: csr, SealingPublicKey: peer.SealingPublicKey,
+		Namespace: peer.Namespace, Name: peer.Name, CertificateRequest: csr, SealingPublicKey: peer.SealingPublicKey,
 	}, nil
 }
 
@@ -160,7 +245,7 @@ func (j *Joiner) accept(peer Peer, t Token, answer Redeemed) (Peer, error) {
 	peer.Certificate, peer.Authority, peer.CertificateExpires = leaf.Raw, ca.Raw, leaf.NotAfter
 	peer.ClusterName, peer.Scope, peer.BackupLocation = answer.ClusterName, answer.Scope, answer.BackupLocation
 	peer.RepositoryPassword, peer.RepositoryPrefix = answer.RepositoryPassword, answer.RepositoryPrefix
-	peer.Endpoint = t.Endpoint
+	peer.Endpoint, peer.Asked = t.Endpoint, t.Endpoint
 	return peer, nil
 }
 

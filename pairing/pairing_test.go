@@ -46,7 +46,7 @@ func newClusters(t *testing.T) *clusters {
 		t.Fatal(err)
 	}
 	c.issuer = &pairing.Issuer{
-		Grants: &c.grants, Peers: &c.peers, Authority: authority, ClusterName: "target",
+		Grants: &c.grants, Peers: &c.peers, Ring: pairing.NewRing(authority), ClusterName: "target",
 		Now: clock, Random: rand.Reader,
 	}
 	c.joiner = c.source("source-id")
@@ -68,23 +68,52 @@ func (c *clusters) Redeem(ctx context.Context, _ pairing.Token, r pairing.Redeem
 	return answer, err
 }
 
-func (c *clusters) Renew(ctx context.Context, p pairing.Peer, request []byte) ([]byte, error) {
-	incoming, err := c.peers.Get(ctx, pairing.Incoming, p.PairID)
+func (c *clusters) Renew(ctx context.Context, p pairing.Peer, request []byte) (pairing.Renewed, error) {
+	incoming, err := c.admit(ctx, p)
 	if err != nil {
-		return nil, err
+		return pairing.Renewed{}, err
 	}
 	leaf, err := c.issuer.Renew(ctx, incoming, request)
+	return c.renewed(leaf, err)
+}
+
+func (c *clusters) Recover(ctx context.Context, p pairing.Peer, request []byte) (pairing.Renewed, error) {
+	leaf, err := c.issuer.Recover(ctx, p.Certificate, request)
+	return c.renewed(leaf, err)
+}
+
+func (c *clusters) Leave(ctx context.Context, p pairing.Peer) error {
+	incoming, err := c.admit(ctx, p)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return leaf.Raw, nil
+	return c.issuer.Leave(ctx, incoming)
+}
+
+// admit is what the target does first with a call by p's certificate.
+func (c *clusters) admit(ctx context.Context, p pairing.Peer) (pairing.Peer, error) {
+	leaf, err := x509.ParseCertificate(p.Certificate)
+	if err != nil {
+		return pairing.Peer{}, err
+	}
+	return c.issuer.Admit(ctx, leaf)
+}
+
+func (c *clusters) renewed(leaf *x509.Certificate, err error) (pairing.Renewed, error) {
+	if err != nil {
+		return pairing.Renewed{}, err
+	}
+	if c.lose {
+		return pairing.Renewed{}, errLost
+	}
+	return pairing.Renewed{Certificate: leaf.Raw, Authority: c.issuer.Ring.Current().Certificate()}, nil
 }
 
 func (c *clusters) mint(t *testing.T, scope pairing.Scope) pairing.Token {
 	t.Helper()
 	token, err := pairing.Mint(t.Context(), &c.grants, pairing.MintRequest{
 		Scope: scope, BackupLocation: "cms/s3", Endpoint: "10.0.0.1:9020",
-		ClusterID: "target-id", ClusterName: "target", CAFingerprint: c.issuer.Authority.Fingerprint(),
+		ClusterID: "target-id", ClusterName: "target", CAFingerprint: c.issuer.Ring.Current().Fingerprint(),
 	}, c.now, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +126,7 @@ func cms() pairing.Scope { return pairing.Scope{Namespaces: []string{"cms"}} }
 func TestJoin(t *testing.T) {
 	c := newClusters(t)
 	token := c.mint(t, cms())
-	peer, err := c.joiner.Join(t.Context(), token, "cms")
+	peer, err := c.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,16 +155,16 @@ func TestJoin(t *testing.T) {
 		t.Errorf("shop: %v, want ErrNamespace", err)
 	}
 
-	again, err := c.joiner.Join(t.Context(), token, "cms")
+	again, err := c.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"})
 	if err != nil || again.Version != peer.Version {
 		t.Errorf("join again: %v, version %s, want %s", err, again.Version, peer.Version)
 	}
 	token.Endpoint = "10.0.0.2:9020"
-	moved, err := c.joiner.Join(t.Context(), token, "cms")
+	moved, err := c.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"})
 	if err != nil || moved.Endpoint != token.Endpoint {
 		t.Errorf("after the target moved: %q, %v", moved.Endpoint, err)
 	}
-	if _, err := c.joiner.Join(t.Context(), token, "shop"); !errors.Is(err, pairing.ErrNamespace) {
+	if _, err := c.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: "shop"}); !errors.Is(err, pairing.ErrNamespace) {
 		t.Errorf("the pair of cms used from shop: %v, want ErrNamespace", err)
 	}
 }
@@ -158,13 +187,13 @@ func TestTokenRefused(t *testing.T) {
 			attack: func(_ *testing.T, c *clusters, _ *pairing.Token) { c.now = c.now.Add(pairing.DefaultTokenTTL) }},
 		{name: "used by another cluster", want: pairing.ErrTokenUsed,
 			attack: func(t *testing.T, c *clusters, token *pairing.Token) {
-				if _, err := c.source("other-id").Join(t.Context(), *token, "cms"); err != nil {
+				if _, err := c.source("other-id").Join(t.Context(), *token, pairing.ClusterPair{Namespace: "cms"}); err != nil {
 					t.Fatal(err)
 				}
 			}},
 		{name: "used by the same cluster with another key", want: pairing.ErrTokenUsed,
 			attack: func(t *testing.T, c *clusters, token *pairing.Token) {
-				if _, err := c.source("source-id").Join(t.Context(), *token, "cms"); err != nil {
+				if _, err := c.source("source-id").Join(t.Context(), *token, pairing.ClusterPair{Namespace: "cms"}); err != nil {
 					t.Fatal(err)
 				}
 			}},
@@ -191,7 +220,7 @@ func TestTokenRefused(t *testing.T) {
 			if tt.namespace != "" {
 				namespace = tt.namespace
 			}
-			_, err := c.joiner.Join(t.Context(), token, namespace)
+			_, err := c.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: namespace})
 			if !errors.Is(err, tt.want) || !pairing.Refused(err) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
@@ -208,7 +237,7 @@ func TestSelfIsRefusedByTheTarget(t *testing.T) {
 	token := c.mint(t, cms())
 	honest := token.ClusterID
 	c.joiner.ClusterID, token.ClusterID = honest, "somebody-else"
-	if _, err := c.joiner.Join(t.Context(), token, "cms"); !errors.Is(err, pairing.ErrSelf) {
+	if _, err := c.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"}); !errors.Is(err, pairing.ErrSelf) {
 		t.Errorf("got %v, want ErrSelf", err)
 	}
 }
@@ -217,7 +246,7 @@ func TestJoinGoesOnAfterALostAnswer(t *testing.T) {
 	c := newClusters(t)
 	token := c.mint(t, cms())
 	c.lose = true
-	if _, err := c.joiner.Join(t.Context(), token, "cms"); !errors.Is(err, errLost) {
+	if _, err := c.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"}); !errors.Is(err, errLost) {
 		t.Fatalf("got %v, want errLost", err)
 	}
 	first, err := c.peers.Get(t.Context(), pairing.Incoming, token.ID)
@@ -226,7 +255,7 @@ func TestJoinGoesOnAfterALostAnswer(t *testing.T) {
 	}
 	c.lose = false
 	c.now = c.now.Add(5 * time.Minute)
-	peer, err := c.joiner.Join(t.Context(), token, "cms")
+	peer, err := c.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,11 +268,11 @@ func TestRepeatEnds(t *testing.T) {
 	c := newClusters(t)
 	token := c.mint(t, cms())
 	c.lose = true
-	if _, err := c.joiner.Join(t.Context(), token, "cms"); !errors.Is(err, errLost) {
+	if _, err := c.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"}); !errors.Is(err, errLost) {
 		t.Fatal(err)
 	}
 	c.now = c.now.Add(10 * time.Minute)
-	if _, err := c.joiner.Join(t.Context(), token, "cms"); !errors.Is(err, pairing.ErrTokenUsed) {
+	if _, err := c.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"}); !errors.Is(err, pairing.ErrTokenUsed) {
 		t.Errorf("after the window: %v, want ErrTokenUsed", err)
 	}
 }
@@ -252,14 +281,14 @@ func TestRepeatDoesNotBringBackARevokedPair(t *testing.T) {
 	c := newClusters(t)
 	token := c.mint(t, cms())
 	c.lose = true
-	if _, err := c.joiner.Join(t.Context(), token, "cms"); !errors.Is(err, errLost) {
+	if _, err := c.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"}); !errors.Is(err, errLost) {
 		t.Fatal(err)
 	}
 	c.lose = false
 	if err := c.peers.Delete(t.Context(), pairing.Incoming, token.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.joiner.Join(t.Context(), token, "cms"); !errors.Is(err, pairing.ErrRevoked) {
+	if _, err := c.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"}); !errors.Is(err, pairing.ErrRevoked) {
 		t.Errorf("got %v, want ErrRevoked", err)
 	}
 }
@@ -277,11 +306,11 @@ func TestRedeemGoesOnAfterEachWrite(t *testing.T) {
 			case "settle":
 				c.issuer.Grants = &failingGrants{GrantStore: &c.grants, left: 1}
 			}
-			if _, err := c.joiner.Join(t.Context(), token, "cms"); !errors.Is(err, errLost) {
+			if _, err := c.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"}); !errors.Is(err, errLost) {
 				t.Fatalf("got %v, want errLost", err)
 			}
 			*c.issuer = whole
-			if _, err := c.joiner.Join(t.Context(), token, "cms"); err != nil {
+			if _, err := c.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"}); err != nil {
 				t.Fatal(err)
 			}
 			grant, err := c.grants.Get(t.Context(), token.ID)
@@ -319,7 +348,7 @@ func TestOneOfTwoRedeems(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range rivals {
 		source := c.source(fmt.Sprintf("source-%d", i))
-		wg.Go(func() { _, errs[i] = source.Join(t.Context(), token, "cms") })
+		wg.Go(func() { _, errs[i] = source.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"}) })
 	}
 	wg.Wait()
 	won := 0
@@ -362,7 +391,7 @@ func TestMalformedRedeem(t *testing.T) {
 		"no certificate request":   func(r *pairing.RedeemRequest) { r.CertificateRequest = nil },
 		"altered request":          func(r *pairing.RedeemRequest) { r.CertificateRequest[len(r.CertificateRequest)-1] ^= 1 },
 		"weak key":                 func(r *pairing.RedeemRequest) { r.CertificateRequest = weakRequest },
-		"request of another shape": func(r *pairing.RedeemRequest) { r.CertificateRequest = c.issuer.Authority.Certificate() },
+		"request of another shape": func(r *pairing.RedeemRequest) { r.CertificateRequest = c.issuer.Ring.Current().Certificate() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := good()
@@ -382,7 +411,7 @@ func TestMalformedRedeem(t *testing.T) {
 func TestRenew(t *testing.T) {
 	c := newClusters(t)
 	token := c.mint(t, cms())
-	peer, err := c.joiner.Join(t.Context(), token, "cms")
+	peer, err := c.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -405,7 +434,7 @@ func TestRenew(t *testing.T) {
 func TestCertificates(t *testing.T) {
 	c := newClusters(t)
 	token := c.mint(t, cms())
-	peer, err := c.joiner.Join(t.Context(), token, "cms")
+	peer, err := c.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -422,7 +451,7 @@ func TestCertificates(t *testing.T) {
 	if err := pairing.VerifyServer(client, authority, "target-id", c.now); !errors.Is(err, pairing.ErrImpostor) {
 		t.Errorf("a client's certificate served as a server's: %v", err)
 	}
-	server, err := c.issuer.Authority.ServerCertificate([]string{"localhost", "10.0.0.1"}, c.now)
+	server, err := c.issuer.Ring.Current().ServerCertificate([]string{"localhost", "10.0.0.1"}, c.now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -439,15 +468,240 @@ func TestCertificates(t *testing.T) {
 	if _, err := pairing.IdentityOf(server.Leaf); !errors.Is(err, pairing.ErrCertificate) {
 		t.Errorf("a server's certificate has an identity: %v", err)
 	}
-	key, err := c.issuer.Authority.Key()
+	key, err := c.issuer.Ring.Current().Key()
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := pairing.ParseAuthority(c.issuer.Authority.Certificate(), key)
+	again, err := pairing.ParseAuthority(c.issuer.Ring.Current().Certificate(), key)
 	if err != nil || again.Fingerprint() != token.CAFingerprint || again.ClusterID() != "target-id" {
 		t.Errorf("read again: %v", err)
 	}
-	if _, err := pairing.ParseAuthority(c.issuer.Authority.Certificate(), peer.ClientKey); err == nil {
+	if _, err := pairing.ParseAuthority(c.issuer.Ring.Current().Certificate(), peer.ClientKey); err == nil {
 		t.Error("an authority with somebody else's key")
+	}
+}
+
+func join(t *testing.T, c *clusters) pairing.Peer {
+	t.Helper()
+	peer, err := c.joiner.Join(t.Context(), c.mint(t, cms()), pairing.ClusterPair{Namespace: "cms", Name: "west"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return peer
+}
+
+func TestRecover(t *testing.T) {
+	c := newClusters(t)
+	peer := join(t, c)
+	c.now = c.now.Add(8 * 24 * time.Hour)
+	if _, err := c.admit(t.Context(), peer); !errors.Is(err, pairing.ErrCertificate) {
+		t.Errorf("a week late: %v, want ErrCertificate", err)
+	}
+	back, err := c.joiner.Renew(t.Context(), peer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.admit(t.Context(), back); err != nil {
+		t.Errorf("after it came back: %v", err)
+	}
+	c.now = c.now.Add(pairing.DefaultGrace + 25*time.Hour)
+	if _, err := c.joiner.Renew(t.Context(), back); !errors.Is(err, pairing.ErrCertificate) {
+		t.Errorf("past the grace: %v, want ErrCertificate", err)
+	}
+}
+
+func TestRecoverRefuses(t *testing.T) {
+	c := newClusters(t)
+	peer, other := join(t, c), join(t, c)
+	var foreign pairing.Peer
+	{
+		elsewhere := newClusters(t)
+		foreign = join(t, elsewhere)
+	}
+	request := func(p pairing.Peer) []byte {
+		t.Helper()
+		caught := &requests{clusters: c}
+		joiner := *c.joiner
+		joiner.Exchange = caught
+		if _, err := joiner.Renew(t.Context(), p); !errors.Is(err, errLost) {
+			t.Fatal(err)
+		}
+		return caught.last
+	}
+	c.now = c.now.Add(48 * time.Hour)
+	mine, theirs := request(peer), request(other)
+	authority := c.issuer.Ring.Current().Certificate()
+	for name, tt := range map[string]struct {
+		certificate, request []byte
+		want                 error
+	}{
+		"with another key":           {peer.Certificate, theirs, pairing.ErrCertificate},
+		"of another authority":       {foreign.Certificate, request(foreign), pairing.ErrCertificate},
+		"the authority's own":        {authority, mine, pairing.ErrCertificate},
+		"no certificate":             {nil, mine, pairing.ErrRequest},
+		"no request":                 {peer.Certificate, nil, pairing.ErrRequest},
+		"a certificate with an edit": {append(peer.Certificate[:len(peer.Certificate)-1:len(peer.Certificate)-1], peer.Certificate[len(peer.Certificate)-1]^1), mine, pairing.ErrCertificate},
+	} {
+		if _, err := c.issuer.Recover(t.Context(), tt.certificate, tt.request); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", name, err, tt.want)
+		}
+	}
+	if err := pairing.Revoke(t.Context(), &c.grants, &c.peers, peer.PairID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.issuer.Recover(t.Context(), peer.Certificate, mine); !errors.Is(err, pairing.ErrRevoked) {
+		t.Errorf("a revoked pair: %v, want ErrRevoked", err)
+	}
+}
+
+// requests keeps what a source would ask with.
+type requests struct {
+	*clusters
+	last []byte
+}
+
+func (r *requests) Recover(_ context.Context, _ pairing.Peer, request []byte) (pairing.Renewed, error) {
+	r.last = request
+	return pairing.Renewed{}, errLost
+}
+
+func TestRotateKey(t *testing.T) {
+	c := newClusters(t)
+	old := join(t, c)
+	c.lose = true
+	if _, err := c.joiner.Rotate(t.Context(), old); !errors.Is(err, errLost) {
+		t.Fatal(err)
+	}
+	c.lose = false
+	if _, err := c.admit(t.Context(), old); err != nil {
+		t.Errorf("the old key, after an answer that was lost: %v", err)
+	}
+	rotated, err := c.joiner.Rotate(t.Context(), old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rotated.ClientKey == old.ClientKey {
+		t.Error("the key is the old one")
+	}
+	if _, err := c.admit(t.Context(), old); err != nil {
+		t.Errorf("the old key, before the new one is used: %v", err)
+	}
+	if _, err := c.admit(t.Context(), rotated); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.admit(t.Context(), old); !errors.Is(err, pairing.ErrCertificate) || !strings.Contains(err.Error(), "replaced") {
+		t.Errorf("the old key, stolen: %v, want ErrCertificate", err)
+	}
+	c.now = c.now.Add(48 * time.Hour)
+	if _, err := c.issuer.Recover(t.Context(), old.Certificate, nil); err == nil {
+		t.Error("the old certificate was recovered")
+	}
+}
+
+func TestLeave(t *testing.T) {
+	c := newClusters(t)
+	peer := join(t, c)
+	if err := c.Leave(t.Context(), peer); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.admit(t.Context(), peer); !errors.Is(err, pairing.ErrRevoked) || !strings.Contains(err.Error(), "the source itself") {
+		t.Errorf("got %v, want ErrRevoked by the source", err)
+	}
+}
+
+func TestAuthorityRotates(t *testing.T) {
+	c := newClusters(t)
+	absent, peer := join(t, c), join(t, c)
+	first := c.issuer.Ring.Current()
+	next, err := pairing.NewAuthority("target-id", c.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotated, err := c.issuer.Ring.Rotated(next, c.now, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.issuer.Ring = rotated
+	moved, err := c.joiner.Follow(t.Context(), peer, peer.Endpoint, []string{"10.9.9.9:1", "no address"}, next.Fingerprint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if known, err := moved.AuthorityFingerprint(); err != nil || known != next.Fingerprint() {
+		t.Errorf("the source trusts %s, %v", known, err)
+	}
+	if len(moved.Addresses) != 1 {
+		t.Errorf("addresses %q", moved.Addresses)
+	}
+	// One that was away meanwhile knows the first authority only.
+	c.now = c.now.Add(20 * 24 * time.Hour)
+	if got := c.issuer.Ring.Known([]string{"h2", first.Fingerprint().Hint()}, c.now); got.Fingerprint() != first.Fingerprint() {
+		t.Error("a server for the first authority is not shown any more")
+	}
+	back, err := c.joiner.Renew(t.Context(), absent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if known, _ := back.AuthorityFingerprint(); known != next.Fingerprint() {
+		t.Error("it still trusts the first authority")
+	}
+	c.now = c.now.Add(pairing.DefaultOverlap)
+	if left := c.issuer.Ring.Retired(c.now); len(left) != 0 {
+		t.Errorf("%d authorities are still honoured", len(left))
+	}
+	other, err := pairing.NewAuthority("third-id", c.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.issuer.Ring.Rotated(other, c.now, 0); !errors.Is(err, pairing.ErrCertificate) {
+		t.Errorf("another cluster's authority: %v, want ErrCertificate", err)
+	}
+}
+
+func TestBothDirections(t *testing.T) {
+	for _, allowed := range []bool{true, false} {
+		source, target := newClusters(t), newClusters(t)
+		token, err := pairing.Mint(t.Context(), &target.grants, pairing.MintRequest{
+			Scope: cms(), Endpoint: "10.0.0.1:9020", ClusterID: "target-id", Bidirectional: allowed,
+			CAFingerprint: target.issuer.Ring.Current().Fingerprint(),
+		}, target.now, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		target.joiner.Offer = func(ctx context.Context, p pairing.ClusterPair) (pairing.Token, error) {
+			return pairing.Mint(ctx, &source.grants, pairing.MintRequest{
+				Scope: pairing.Scope{Namespaces: []string{p.Namespace}}, Endpoint: "10.0.0.9:9020", ClusterID: "source-id",
+				CAFingerprint: pairing.Fingerprint{1},
+			}, source.now, rand.Reader)
+		}
+		peer, err := target.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms", Name: "west", Bidirectional: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		incoming, err := target.peers.Get(t.Context(), pairing.Incoming, peer.PairID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := incoming.Return != ""; got != allowed {
+			t.Errorf("allowed %t: the target has a token for the way back: %t", allowed, got)
+		}
+		if allowed && (incoming.Twin == "" || incoming.Twin != peer.Twin) {
+			t.Errorf("twins %q and %q", incoming.Twin, peer.Twin)
+		}
+	}
+}
+
+func TestSuperseded(t *testing.T) {
+	c := newClusters(t)
+	first, second := c.mint(t, cms()), c.mint(t, cms())
+	p := pairing.ClusterPair{Namespace: "cms", Name: "west"}
+	c.lose = true
+	for _, token := range []pairing.Token{first, second} {
+		if _, err := c.joiner.Join(t.Context(), token, p); !errors.Is(err, errLost) {
+			t.Fatal(err)
+		}
+	}
+	left, err := pairing.Superseded(t.Context(), c.joiner.Peers, p, second.ID)
+	if err != nil || len(left) != 1 || left[0].PairID != first.ID {
+		t.Errorf("%+v, %v", left, err)
 	}
 }

@@ -30,8 +30,9 @@ type Peer struct {
 	// Endpoint is the other cluster's host:port (Outgoing).
 	Endpoint string
 	Scope    Scope
-	// Namespace is where the source's ClusterPair lives.
+	// Namespace and Name are those of the source's ClusterPair.
 	Namespace string
+	Name      string
 	// BackupLocation is namespace/name of the target's BackupLocation, or empty.
 	BackupLocation string
 	// ClientKey is ours as PKCS#8 DER, Certificate what the target's authority
@@ -43,15 +44,43 @@ type Peer struct {
 	// SealingPublicKey checks those of the source (both directions).
 	SealingKey       Secret
 	SealingPublicKey ed25519.PublicKey
+	// NextSealingKey is to take the place of SealingKey, and is not yet known to the
+	// target (Outgoing). FormerSealingKeys were replaced: of what they signed, only
+	// the statements whose digest is in SealedBefore count.
+	NextSealingKey    Secret
+	FormerSealingKeys []ed25519.PublicKey
+	SealedBefore      []StatementDigest
 	// RepositoryPassword and RepositoryPrefix are the pair's own repository's.
 	RepositoryPassword Secret
 	RepositoryPrefix   string
-	Created            time.Time
+	// NextRepositoryPassword is set for as long as the password is being replaced
+	// (Outgoing), and is the same as RepositoryPassword towards the end.
+	NextRepositoryPassword Secret
+	// EpochSeed is what EpochKey comes from once the password was replaced.
+	EpochSeed Secret
+	Created   time.Time
 	// CertificateExpires is when the source's certificate ends.
 	CertificateExpires time.Time
+	// Asked is the address that the ClusterPair named last, and Addresses are more
+	// at which the target says it answers (Outgoing).
+	Asked     string
+	Addresses []string
+	// KeyHash is of the public key that the certificate was made for last, and
+	// FormerKeyHash of the one before, until the new key has been used (Incoming).
+	KeyHash, FormerKeyHash KeyHash
+	// Left is when the source said that it removed the pair (Incoming).
+	Left time.Time
+	// Return is the token by which this cluster may pair the other way, until
+	// that is done (Incoming).
+	Return Secret
+	// Twin is the pair that serves the other direction, if the two were made together.
+	Twin string
 	// Version is the store's; empty means that the peer is not stored yet.
 	Version string
 }
+
+// KeyHash is the SHA-256 of a public key (SubjectPublicKeyInfo).
+type KeyHash [sha256.Size]byte
 
 // PeerStore keeps peers. Implementations pass pairingtest.PeerStore.
 type PeerStore interface {
@@ -119,3 +148,11 @@ func Revoke(ctx context.Context, grants GrantStore, peers PeerStore, pairID stri
 	}
 	return nil
 }
+
+func prefixOf(pairID string) string { return "godwit/" + pairID + "/" }
+
+// MakesRepository is true for the direction whose source makes the repository where
+// there is none. The way back only uses it: made there too, where that side's
+// BackupLocation leads elsewhere, each side would have a repository of its own, and
+// neither would notice.
+func (p Peer) MakesRepository() bool { return p.RepositoryPrefix == prefixOf(p.PairID) }

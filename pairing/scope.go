@@ -73,6 +73,14 @@ func checkNamespace(namespace string) error {
 	return nil
 }
 
+// checkName is for names of ClusterPairs; old sources send none.
+func checkName(name string) error {
+	if name != "" && !idForm.MatchString(name) {
+		return fmt.Errorf("%w: %q is no name of a ClusterPair", ErrRequest, clip(name))
+	}
+	return nil
+}
+
 func checkID(what, id string) error {
 	if !idForm.MatchString(id) {
 		return fmt.Errorf("%w: %q is no %s", ErrRequest, clip(id), what)

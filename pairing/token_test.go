@@ -61,7 +61,7 @@ func FuzzParseToken(f *testing.F) {
 func TestSecretsRedactThemselves(t *testing.T) {
 	c := newClusters(t)
 	token := c.mint(t, cms())
-	peer, err := c.joiner.Join(t.Context(), token, "cms")
+	peer, err := c.joiner.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"})
 	if err != nil {
 		t.Fatal(err)
 	}

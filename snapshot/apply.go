@@ -2,30 +2,22 @@ package snapshot
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"sync"
+	"io"
 
 	"golang.org/x/sync/errgroup"
 )
 
 const (
+	// defaultFetches keeps two cores busy, and a store that is some tens of
+	// milliseconds away.
+	defaultFetches = 6
 	// windowSize bounds what one Fetch is asked for: enough to read packs in
 	// long runs, small enough to stop soon.
-	windowSize = 512 << 20
+	windowSize = 256 << 20
 	// zeroSize bounds one call to Zero, which cannot be cancelled.
 	zeroSize = 1 << 30
-)
-
-// Verify says how far Apply trusts the sink.
-type Verify int
-
-const (
-	// VerifyNone trusts that what was written is there.
-	VerifyNone Verify = iota
-	// VerifyReadBack reads again what was written and compares its hash.
-	VerifyReadBack
 )
 
 // ApplyRequest says which image to bring to a sink.
@@ -38,10 +30,25 @@ type ApplyRequest struct {
 	// An apply that was cut short is finished by the same request, or taken
 	// back by the one with To and From exchanged.
 	From ImageID
-	// Workers fetch and write at once; zero means 4.
-	Workers  int
-	Verify   Verify
+	// Volume, where it is set, is whose image To must be.
+	Volume Volume
+	// Workers fetch and write at once; zero means 6. Each holds some 12 MiB.
+	Workers int
+	// Limiter bounds what is written to the sink and read of it, Budget the
+	// memory of the Workers, both together with whatever else goes by them.
+	Limiter *Limiter
+	Budget  *Budget
+	// Verify says how far the sink is trusted.
+	Verify   VerifyMode
 	Progress Progress
+	// Journal, where there is one, lets an Apply that was cut short go on where
+	// it was when it is asked for again. It must be given to every Apply of
+	// that sink. SinkID names the sink, and no other that may be in its place
+	// one day. What the journal says was written is not fetched again but hashed,
+	// so that one that is wrong does no harm; Notice is told of that.
+	Journal Journal
+	SinkID  string
+	Notice  func(string)
 }
 
 // Apply makes the sink hold the image To, writing only what differs from the
@@ -50,101 +57,101 @@ type ApplyRequest struct {
 //
 // ErrNoBase says that From is gone: an Apply without it is the answer.
 func Apply(ctx context.Context, r ApplyRequest, s Store) (Stats, error) {
-	d := &download{sink: r.Sink, workers: workers(r.Workers), verify: r.Verify}
+	d := &download{sink: r.Sink, verify: r.Verify, options: fetchOptions(r.Workers, r.Budget), limiter: r.Limiter}
 	if err := d.apply(ctx, r, s); err != nil {
 		return d.n.stats(), fmt.Errorf("apply image %s: %w", r.To, err)
 	}
 	return d.n.stats(), nil
 }
 
-// download is one Apply under way.
+// download is one Apply or Reconcile under way.
 type download struct {
 	sink    Sink
-	workers int
-	verify  Verify
+	verify  VerifyMode
+	options FetchOptions
+	limiter *Limiter
+	journal *journaled
 	to      Reader
-	from    Reader // nil for unknown content
 	n       counters
 }
 
-func (d *download) apply(ctx context.Context, r ApplyRequest, s Store) (err error) {
-	if r.Sink == nil {
-		return errors.New("there is no sink")
+func fetchOptions(workers int, b *Budget) FetchOptions {
+	if workers <= 0 {
+		workers = defaultFetches
 	}
-	if d.to, err = s.Open(ctx, r.To); err != nil {
+	return FetchOptions{workers, b}
+}
+
+func (d *download) apply(ctx context.Context, r ApplyRequest, s Store) (err error) {
+	if err := d.open(ctx, r.To, r.Volume, s); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.to.Close()) }()
-	if need, have := d.to.Image().Size, r.Sink.Size(); have < need {
-		return fmt.Errorf("the volume of %d bytes is smaller than the image of %d bytes: make it at least that large", have, need)
+	if d.journal, err = r.journaled(); err != nil {
+		return err
 	}
+	var from Reader
 	if r.From != "" {
-		if d.from, err = s.Open(ctx, r.From); errors.Is(err, ErrNotFound) {
+		if from, err = s.Open(ctx, r.From); errors.Is(err, ErrNotFound) {
 			return fmt.Errorf("%w: %w", ErrNoBase, err)
 		} else if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, d.from.Close()) }()
+		defer func() { err = errors.Join(err, from.Close()) }()
 	}
-	changed, err := d.changed(ctx)
+	p := &imagePlan{to: d.to, from: from, n: &d.n, tail: d.tail()}
+	pairs, err := p.changed(ctx)
 	if err != nil {
 		return err
 	}
 	stop := d.n.report(ctx, r.Progress)
 	defer stop()
-	if err := d.transfer(ctx, changed); err != nil {
+	claimed, left, err := d.resume(ctx, pairs)
+	if err != nil {
 		return err
 	}
-	return d.finish(ctx)
-}
-
-// finish clears an unknown tail and makes all durable.
-func (d *download) finish(ctx context.Context) error {
-	size := d.to.Image().Size
-	if tail := (Extent{size, d.sink.Size() - size}); d.from == nil && tail.Length > 0 {
-		w := window{zeros: []Extent{tail}}
-		if err := d.clear(ctx, w.zeros); err != nil {
+	return d.run(ctx, func(ctx context.Context, w *windows) error {
+		if err := d.doubt(ctx, p, claimed, w); err != nil {
 			return err
 		}
-		if err := d.readBack(ctx, &w); err != nil {
-			return err
-		}
-	}
-	if err := d.sink.Sync(); err != nil {
-		return fmt.Errorf("make the volume durable: %w", err)
-	}
-	return nil
+		return p.collect(ctx, left, w)
+	}, from == nil)
 }
 
-// segmentPair is a segment that differs; its counterpart has no id where the
-// sink's content is unknown.
-type segmentPair struct{ to, from Segment }
+// open opens the image and refuses a sink that it does not fit.
+func (d *download) open(ctx context.Context, id ImageID, v Volume, s Store) (err error) {
+	if d.sink == nil {
+		return errors.New("there is no sink")
+	}
+	if !d.verify.known() {
+		return fmt.Errorf("verify mode %d is not known", d.verify)
+	}
+	d.to, err = openImage(ctx, id, v, d.sink.Size(), s)
+	return err
+}
 
-func (d *download) changed(ctx context.Context) ([]segmentPair, error) {
-	to, err := d.to.Segments(ctx)
+// openImage opens an image for a volume that must hold it.
+func openImage(ctx context.Context, id ImageID, v Volume, size int64, s Store) (Reader, error) {
+	r, err := s.Open(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	held := map[Extent]Segment{}
-	if d.from != nil {
-		from, err := d.from.Segments(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, s := range from {
-			held[s.Extent] = s
-		}
+	image := r.Image()
+	switch {
+	case v != Volume{} && image.Volume != v:
+		err = fmt.Errorf("it is an image of volume %s, not of %s: name one of its own", image.Volume, v)
+	case size < image.Size:
+		err = fmt.Errorf("the volume of %d bytes is smaller than the image of %d bytes: make it at least that large", size, image.Size)
+	default:
+		return r, nil
 	}
-	var pairs []segmentPair
-	for _, s := range to {
-		from := held[s.Extent]
-		if from.ID != "" && from.ID == s.ID {
-			continue
-		}
-		d.n.total.Add(s.Length)
-		pairs = append(pairs, segmentPair{s, from})
-	}
-	return pairs, nil
+	return nil, errors.Join(err, r.Close())
+}
+
+// tail is what of the sink lies behind the image.
+func (d *download) tail() Extent {
+	size := d.to.Image().Size
+	return Extent{size, d.sink.Size() - size}
 }
 
 // window is a batch of chunks to write and ranges to zero.
@@ -152,114 +159,107 @@ type window struct {
 	chunks []Chunk
 	zeros  []Extent
 	size   int64
-
-	mu   sync.Mutex
-	sums map[int64][sha256.Size]byte // by offset, for the read-back
+	// end is the offset before which all is in this window or one before it.
+	end int64
 }
 
-// transfer finds the differing chunks ahead of the writing of those before.
-func (d *download) transfer(ctx context.Context, pairs []segmentPair) error {
-	group, ctx := errgroup.WithContext(ctx)
-	windows := make(chan *window)
+// windows collects chunks in order of offset and sends them on in batches.
+type windows struct {
+	next window
+	send func(window) error
+}
+
+func (w *windows) add(c Chunk) error {
+	if c.Zero {
+		w.next.zeros = merge(append(w.next.zeros, c.Extent))
+	} else {
+		w.next.chunks = append(w.next.chunks, c)
+	}
+	w.next.end = c.End()
+	if w.next.size += c.Length; w.next.size < windowSize {
+		return nil
+	}
+	return w.flush()
+}
+
+func (w *windows) flush() error {
+	if w.next.size == 0 {
+		return nil
+	}
+	full := w.next
+	w.next = window{}
+	return w.send(full)
+}
+
+// run finds what differs ahead of the writing of what was found before, and
+// reads back behind it.
+func (d *download) run(ctx context.Context, plan func(context.Context, *windows) error, tail bool) error {
+	group, running := errgroup.WithContext(ctx)
+	found, written := make(chan window), make(chan window)
 	group.Go(func() error {
-		defer close(windows)
-		return d.collect(ctx, pairs, windows)
+		defer close(found)
+		w := &windows{send: func(w window) error { return handOn(running, found, w) }}
+		if err := plan(running, w); err != nil {
+			return err
+		}
+		return w.flush()
 	})
 	group.Go(func() error {
-		for w := range windows {
-			if err := d.write(ctx, w); err != nil {
+		defer close(written)
+		for w := range found {
+			if err := d.write(running, w); err != nil {
+				return err
+			}
+			if err := handOn(running, written, w); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return group.Wait()
-}
-
-func (d *download) collect(ctx context.Context, pairs []segmentPair, windows chan<- *window) error {
-	w := &window{}
-	send := func() error {
-		select {
-		case windows <- w:
-			w = &window{}
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	for _, p := range pairs {
-		if err := d.compare(ctx, p, w); err != nil {
-			return fmt.Errorf("segment at %d: %w", p.to.Offset, err)
-		}
-		if w.size >= windowSize {
-			if err := send(); err != nil {
+	group.Go(func() error {
+		for w := range written {
+			if err := d.settle(running, w); err != nil {
 				return err
 			}
 		}
-	}
-	return send()
-}
-
-// compare adds to w what of the segment the sink does not hold.
-func (d *download) compare(ctx context.Context, p segmentPair, w *window) error {
-	held := map[Extent]Chunk{}
-	if p.from.ID != "" {
-		from, err := d.from.Chunks(ctx, p.from)
-		if err != nil {
-			return err
-		}
-		for _, c := range from {
-			held[c.Extent] = c
-		}
-	}
-	to, err := d.to.Chunks(ctx, p.to)
-	if err != nil {
+		return nil
+	})
+	if err := group.Wait(); err != nil {
 		return err
 	}
-	at := p.to.Offset
-	for _, c := range to {
-		if c.Offset != at || c.Length <= 0 {
-			return fmt.Errorf("its chunks do not follow each other at %d: %w", at, ErrCorrupt)
-		}
-		at = c.End()
-		h, known := held[c.Extent]
-		switch {
-		case known && (h.Zero && c.Zero || h.ID != "" && h.ID == c.ID):
-			d.n.done.Add(c.Length)
-			continue
-		case c.Zero:
-			w.zeros = merge(append(w.zeros, c.Extent))
-		default:
-			w.chunks = append(w.chunks, c)
-		}
-		d.n.changed.Add(c.Length)
-		w.size += c.Length
+	if err := d.sink.Sync(); err != nil {
+		return fmt.Errorf("make the volume durable: %w", err)
 	}
-	if at != p.to.End() {
-		return fmt.Errorf("its chunks end at %d, not at %d: %w", at, p.to.End(), ErrCorrupt)
+	if err := d.journal.clear(ctx); err != nil {
+		return err
 	}
-	return nil
+	return d.verifyAll(ctx, tail)
 }
 
-func (d *download) write(ctx context.Context, w *window) error {
+func handOn(ctx context.Context, to chan<- window, w window) error {
+	select {
+	case to <- w:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (d *download) write(ctx context.Context, w window) error {
 	if err := d.clear(ctx, w.zeros); err != nil {
 		return err
 	}
-	d.n.done.Add(length(w.zeros))
-	if d.verify == VerifyReadBack {
-		w.sums = make(map[int64][sha256.Size]byte, len(w.chunks))
-	}
-	fetched, err := d.to.Fetch(ctx, w.chunks, d.workers, func(c Chunk, b []byte) error {
+	fetched, err := d.to.Fetch(ctx, w.chunks, d.options, func(c Chunk, b []byte) error {
 		if int64(len(b)) != c.Length {
 			return fmt.Errorf("chunk at %d has %d bytes, not %d: %w", c.Offset, len(b), c.Length, ErrCorrupt)
 		}
-		if w.sums != nil {
-			sum := sha256.Sum256(b)
-			w.mu.Lock()
-			w.sums[c.Offset] = sum
-			w.mu.Unlock()
+		if err := d.limiter.Wait(ctx, c.Length, 1); err != nil {
+			return err
 		}
-		if _, err := d.sink.WriteAt(b, c.Offset); err != nil {
+		if n, err := d.sink.WriteAt(b, c.Offset); err != nil || n != len(b) {
+			if err == nil {
+				err = io.ErrShortWrite
+			}
 			return fmt.Errorf("write %d bytes at %d: %w", len(b), c.Offset, err)
 		}
 		d.n.written.Add(c.Length)
@@ -267,30 +267,23 @@ func (d *download) write(ctx context.Context, w *window) error {
 		return nil
 	})
 	d.n.fetched.Add(fetched)
-	if err != nil {
-		return err
-	}
-	return d.readBack(ctx, w)
+	return err
 }
 
 // clear zeroes the extents in pieces, in parallel.
 func (d *download) clear(ctx context.Context, extents []Extent) error {
-	return d.each(ctx, extents, zeroSize, func(e Extent) error {
-		if err := d.sink.Zero(e.Offset, e.Length); err != nil {
-			return fmt.Errorf("zero %d bytes at %d: %w", e.Length, e.Offset, err)
-		}
-		return nil
-	})
-}
-
-// each calls do for pieces of the extents from as many workers as there are.
-func (d *download) each(ctx context.Context, extents []Extent, piece int64, do func(Extent) error) error {
 	group, running := errgroup.WithContext(ctx)
-	group.SetLimit(d.workers)
+	group.SetLimit(d.options.Workers)
 	for _, e := range extents {
-		for at := e.Offset; at < e.End() && running.Err() == nil; at += piece {
-			part := Extent{at, min(piece, e.End()-at)}
-			group.Go(func() error { return do(part) })
+		for at := e.Offset; at < e.End() && running.Err() == nil; at += zeroSize {
+			part := Extent{at, min(zeroSize, e.End()-at)}
+			group.Go(func() error {
+				if err := d.sink.Zero(part.Offset, part.Length); err != nil {
+					return fmt.Errorf("zero %d bytes at %d: %w", part.Length, part.Offset, err)
+				}
+				d.n.done.Add(part.Length)
+				return nil
+			})
 		}
 	}
 	if err := group.Wait(); err != nil {

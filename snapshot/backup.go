@@ -1,13 +1,9 @@
 package snapshot
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-
-	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -29,15 +25,27 @@ type BackupRequest struct {
 	Extents []Extent
 	// Parent is what chunks are compared with and, by MethodDelta, kept from.
 	Parent ImageID
+	// Moment names what the source holds, such as the snapshot that it was made
+	// of: a run goes on where one of the same Moment was cut short. Empty is for
+	// a source that may change between runs, and each reads all of it.
+	Moment string
+	// CheckpointEvery is how much work a run that is cut short loses.
+	CheckpointEvery CheckpointEvery
 	// Workers read and store at once; zero means 4. Each holds one buffer of
 	// 1 MiB, or of one chunk where that is larger.
-	Workers  int
+	Workers int
+	// Limiter bounds reading the source, a request being one read of at most
+	// 1 MiB or one chunk; nil bounds nothing.
+	Limiter *Limiter
+	// Budget bounds the memory of all that share it; nil bounds nothing.
+	Budget   *Budget
 	Progress Progress
 }
 
 // Backup reads the source into a new image and commits it. A run that was cut
-// short leaves nothing listed; the next one reads again, but does not send
-// again what had reached the repository.
+// short leaves nothing listed. The next one does not send again what had
+// reached the repository, and reads only what the last checkpoint has not,
+// where its Moment is the same.
 //
 // ErrNoBase says that the parent is gone: a full copy is the answer.
 func Backup(ctx context.Context, r BackupRequest, s Store) (Image, Stats, error) {
@@ -75,11 +83,10 @@ func backup(ctx context.Context, r BackupRequest, s Store) (_ Image, _ Stats, er
 	if err != nil {
 		return Image{}, Stats{}, err
 	}
-	b := &upload{source: r.Source, writer: w, workers: workers(r.Workers)}
-	for _, s := range steps {
-		if s.do == readIt {
-			b.n.total.Add(s.Length)
-		}
+	b := &upload{source: r.Source, writer: w, workers: workers(r.Workers), limiter: r.Limiter, budget: r.Budget}
+	b.n.total.Add(reads(steps))
+	if steps, err = b.resume(ctx, r, steps); err != nil {
+		return Image{}, b.n.stats(), err
 	}
 	stop := b.n.report(ctx, r.Progress)
 	defer stop()
@@ -160,108 +167,4 @@ func (r BackupRequest) plan(chunk, parentSize int64) ([]step, error) {
 		others = others[1:]
 	}
 	return steps, nil
-}
-
-// upload is one Backup under way.
-type upload struct {
-	source  Source
-	writer  Writer
-	workers int
-	n       counters
-}
-
-// run hands runs of chunks to the workers, in order of offset, so that a
-// Writer has few segments open at a time.
-func (u *upload) run(ctx context.Context, steps []step) error {
-	chunk := u.writer.ChunkSize()
-	run := max(chunk, readSize-readSize%chunk)
-	group, ctx := errgroup.WithContext(ctx)
-	jobs := make(chan Extent)
-	group.Go(func() error {
-		defer close(jobs)
-		return u.feed(ctx, steps, run, jobs)
-	})
-	for range u.workers {
-		group.Go(func() error {
-			buf := make([]byte, min(run, u.source.Size()))
-			for e := range jobs {
-				if err := u.store(ctx, e, buf[:e.Length]); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return group.Wait()
-}
-
-func (u *upload) feed(ctx context.Context, steps []step, run int64, jobs chan<- Extent) error {
-	for _, s := range steps {
-		if s.do == keepIt {
-			if err := u.writer.Keep(ctx, s.Extent); err != nil {
-				return fmt.Errorf("keep %d bytes at %d: %w", s.Length, s.Offset, err)
-			}
-			continue
-		}
-		for at := s.Offset; at < s.End(); at += run {
-			e := Extent{at, min(run, s.End()-at)}
-			if s.do == zeroIt {
-				if err := u.put(ctx, e, nil); err != nil {
-					return err
-				}
-				continue
-			}
-			select {
-			case jobs <- e:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-	}
-	return nil
-}
-
-func (u *upload) store(ctx context.Context, e Extent, buf []byte) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	n, err := u.source.ReadAt(buf, e.Offset)
-	if n < len(buf) {
-		if err == nil || errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return fmt.Errorf("read %d bytes at %d: %w", len(buf), e.Offset, err)
-	}
-	u.n.read.Add(e.Length)
-	if err := u.put(ctx, e, buf); err != nil {
-		return err
-	}
-	u.n.done.Add(e.Length)
-	return nil
-}
-
-// put stores the chunks of an extent; a nil buf means that all are zeros.
-func (u *upload) put(ctx context.Context, e Extent, buf []byte) error {
-	chunk := u.writer.ChunkSize()
-	for at := int64(0); at < e.Length; at += chunk {
-		length := min(chunk, e.Length-at)
-		var data []byte
-		if buf != nil && !isZero(buf[at:at+length]) {
-			data = buf[at : at+length]
-		}
-		result, err := u.writer.Put(ctx, e.Offset+at, data)
-		if err != nil {
-			return fmt.Errorf("store the chunk at %d: %w", e.Offset+at, err)
-		}
-		u.n.uploaded.Add(result.Uploaded)
-		if result.Changed {
-			u.n.changed.Add(length)
-		}
-	}
-	return nil
-}
-
-// isZero compares b with itself moved by one byte, which runs at memory speed.
-func isZero(b []byte) bool {
-	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
 }

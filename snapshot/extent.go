@@ -69,12 +69,3 @@ func gaps(extents []Extent, size int64) []Extent {
 	}
 	return out
 }
-
-// length sums extents.
-func length(extents []Extent) int64 {
-	var n int64
-	for _, e := range extents {
-		n += e.Length
-	}
-	return n
-}

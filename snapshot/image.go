@@ -37,8 +37,16 @@ type PutResult struct {
 	Uploaded int64
 }
 
+// Identifier tells what the id of a chunk is without storing it.
+type Identifier interface {
+	// ChunkID is the id that a chunk of these bytes has in the repository. It
+	// may be called concurrently.
+	ChunkID(chunk []byte) string
+}
+
 // Reader reads one committed Block image. Its methods may be called concurrently.
 type Reader interface {
+	Identifier
 	// Image describes it.
 	Image() Image
 	// Segments in order of offset, covering the whole size.
@@ -46,11 +54,19 @@ type Reader interface {
 	// Chunks of one segment, in order of offset.
 	Chunks(ctx context.Context, s Segment) ([]Chunk, error)
 	// Fetch reads chunks in whatever order is fastest, checks each against its
-	// id (ErrCorrupt), and calls emit for each, from that many workers; the
+	// id (ErrCorrupt), and calls emit for each, from several goroutines; the
 	// buffer is only lent.
-	Fetch(ctx context.Context, chunks []Chunk, workers int, emit func(Chunk, []byte) error) (fetched int64, err error)
+	Fetch(ctx context.Context, chunks []Chunk, o FetchOptions, emit func(Chunk, []byte) error) (fetched int64, err error)
 	// Close frees what the Reader holds.
 	Close() error
+}
+
+// FetchOptions bound a Fetch.
+type FetchOptions struct {
+	// Workers is how many requests may be under way at once.
+	Workers int
+	// Budget is asked for the memory of each; nil bounds nothing.
+	Budget *Budget
 }
 
 // Chunk is the smallest unit that is stored.

@@ -1,6 +1,9 @@
 package snapshot
 
-import "log/slog"
+import (
+	"log/slog"
+	"time"
+)
 
 // StorageType is the kind of object store behind a repository.
 type StorageType string
@@ -8,6 +11,13 @@ type StorageType string
 const (
 	// S3 is any store that speaks the S3 protocol.
 	S3 StorageType = "s3"
+	// GCS is Google's cloud storage: by ServiceAccount, or else by its S3 protocol
+	// and HMAC keys. The Endpoint may be left out.
+	GCS StorageType = "gcs"
+	// Azure is Azure's blob storage: Bucket is the container, AccessKeyID the
+	// account and SecretAccessKey its key, or Application opens it. The Endpoint,
+	// left out for the public cloud, is what follows the account in the host's name.
+	Azure StorageType = "azure"
 	// Filesystem is a folder; tests and NFS use it.
 	Filesystem StorageType = "filesystem"
 )
@@ -32,6 +42,12 @@ func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `
 // Reveal gives the secret to the one place that needs it.
 func (s Secret) Reveal() string { return string(s) }
 
+// Application is one of Azure's directory.
+type Application struct {
+	TenantID, ClientID string
+	ClientSecret       Secret
+}
+
 // Location says where a repository is and how to reach it.
 type Location struct {
 	Type StorageType
@@ -47,15 +63,32 @@ type Location struct {
 	// AccessKeyID and SecretAccessKey are the keys (S3).
 	AccessKeyID     string
 	SecretAccessKey Secret
+	// Role takes keys of the role that this machine or its service account has, in
+	// place of the two above (S3).
+	Role bool
+	// ServiceAccount is the key of a service account, in JSON (GCS).
+	ServiceAccount Secret
+	// Application is who opens the account in place of its key (Azure).
+	Application Application
 	// CABundle is PEM; empty means the system's.
 	CABundle []byte
 	// DisableTLS speaks plain HTTP; SkipVerify does not check the certificate.
 	DisableTLS bool
 	SkipVerify bool
+	// StorageClass is the class of objects that are written (S3), the bucket's own
+	// when empty; Encryption has the store encrypt them once more (S3): AES256, or
+	// aws:kms.
+	StorageClass string
+	Encryption   string
 	// Password encrypts the repository.
 	Password Secret
 	// User and Host are whom this client's writes are by; each writer has its own.
 	User, Host string
 	// CacheDir holds a bounded cache; empty means a temporary one.
 	CacheDir string
+	// RetentionMode (GOVERNANCE or COMPLIANCE) and RetentionPeriod lock each
+	// object against deletion (S3 with object lock). They count when the
+	// repository is made; maintenance makes the locks longer, so it must run.
+	RetentionMode   string
+	RetentionPeriod time.Duration
 }

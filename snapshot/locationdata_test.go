@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/godwit-io/godwit/snapshot"
 )
@@ -14,7 +15,10 @@ func TestLocationGoesThroughASecret(t *testing.T) {
 		{
 			Type: snapshot.S3, Endpoint: "s3:9000", Bucket: "b", Prefix: "cms/", Region: "eu", AccessKeyID: "id",
 			SecretAccessKey: "key", CABundle: []byte("pem"), DisableTLS: true, SkipVerify: true, Password: "p",
+			StorageClass: "STANDARD_IA", Encryption: "aws:kms", RetentionMode: "COMPLIANCE", RetentionPeriod: 72 * time.Hour,
 		},
+		{Type: snapshot.GCS, Bucket: "b", AccessKeyID: "id", SecretAccessKey: "key", Password: "p"},
+		{Type: snapshot.Azure, Bucket: "container", AccessKeyID: "account", SecretAccessKey: "key", Password: "p"},
 	} {
 		got, err := snapshot.LocationFromData(l.Data())
 		if err != nil || !reflect.DeepEqual(got, l) {
@@ -28,7 +32,7 @@ func TestLocationRefusesWhatCannotBeOpened(t *testing.T) {
 	for want, key := range map[string][2]string{
 		"no password":                          {"password", ""},
 		"no endpoint or no bucket":             {"bucket", ""},
-		`type "azure"`:                         {"type", "azure"},
+		`type "swift"`:                         {"type", "swift"},
 		"disableTLS that is neither true nor":  {"disableTLS", "hidden"},
 		"skipVerify that is neither true nor ": {"skipVerify", "hidden"},
 	} {

@@ -2,52 +2,65 @@ package snapshot
 
 import (
 	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io"
-	"sync"
 )
 
-// readBack reads what the window wrote and compares. The sync before it makes
-// the device answer, not what waits to be written.
-func (d *download) readBack(ctx context.Context, w *window) error {
-	if d.verify != VerifyReadBack {
+// settle makes a window durable, reads it back and notes it, as far as each
+// was asked for.
+func (d *download) settle(ctx context.Context, w window) error {
+	reads := d.verify == VerifyReadBack || d.verify == VerifySample
+	if !reads && d.journal == nil {
 		return nil
 	}
+	// It also makes the device answer a read-back, not what waits to be written.
 	if err := d.sink.Sync(); err != nil {
 		return fmt.Errorf("make the volume durable: %w", err)
 	}
-	buffers := sync.Pool{New: func() any { return new([]byte) }}
-	check := func(e Extent, good func([]byte) bool) error {
-		p := buffers.Get().(*[]byte)
-		defer buffers.Put(p)
-		if int64(cap(*p)) < e.Length {
-			*p = make([]byte, e.Length)
+	if reads {
+		if err := d.readBack(ctx, w); err != nil {
+			return err
 		}
-		b := (*p)[:e.Length]
-		if n, err := d.sink.ReadAt(b, e.Offset); n < len(b) {
-			return fmt.Errorf("read back %d bytes at %d: %w", len(b), e.Offset, errors.Join(err, io.ErrUnexpectedEOF))
+	}
+	return d.journal.save(ctx, w.end)
+}
+
+// readBack reads what the window wrote and compares.
+func (d *download) readBack(ctx context.Context, w window) error {
+	return d.readAgain(ctx, func(_ context.Context, yield func(Chunk) error) error {
+		for _, e := range w.zeros {
+			if err := zeroChunks(e, yield); err != nil {
+				return err
+			}
 		}
-		d.n.read.Add(e.Length)
-		if !good(b) {
-			return fmt.Errorf("what was read back from the volume at %d is not what was written, so the device is faulty: %w", e.Offset, ErrCorrupt)
+		for _, c := range w.chunks {
+			if err := yield(c); err != nil {
+				return err
+			}
 		}
 		return nil
-	}
-	if err := d.each(ctx, w.zeros, readSize, func(e Extent) error { return check(e, isZero) }); err != nil {
-		return err
-	}
-	written := make([]Extent, 0, len(w.chunks))
-	longest := int64(1)
-	for _, c := range w.chunks {
-		written = append(written, c.Extent)
-		longest = max(longest, c.Length)
-	}
-	return d.each(ctx, written, longest, func(e Extent) error {
-		return check(e, func(b []byte) bool {
-			sum, known := w.sums[e.Offset]
-			return known && sum == sha256.Sum256(b)
-		})
 	})
+}
+
+// verifyAll reads what the mode asks for once all is written.
+func (d *download) verifyAll(ctx context.Context, tail bool) error {
+	switch d.verify {
+	case VerifyFull:
+		return d.readAgain(ctx, d.everything(tail))
+	case VerifySample:
+		var untold counters
+		return d.readAgain(ctx, chosen(d.to, SampleShare, &untold))
+	}
+	return nil
+}
+
+// readAgain fails where the sink does not hold the chunks.
+func (d *download) readAgain(ctx context.Context, list lister) error {
+	var n counters
+	err := newScan(d.sink, d.to, 0, d.limiter, &n).compare(ctx, list, func(c Chunk) error {
+		image := d.to.Image()
+		return fmt.Errorf("what was read back is not what was written, so the device is faulty: %s: %w",
+			Mismatch{image.Volume, image.ID, c}, errReadBack)
+	})
+	d.n.read.Add(n.read.Load())
+	return err
 }

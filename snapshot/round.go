@@ -53,11 +53,25 @@ func Seal(p RecoveryPoint, objects []byte, key ed25519.PrivateKey) (SealedRound,
 	return SealedRound{Statement: statement, Signature: ed25519.Sign(key, statement), Objects: objects}, nil
 }
 
+// Verifier knows whose statements count.
+type Verifier interface {
+	// Verify reports whether the signature is one over the statement that counts.
+	Verify(statement, signature []byte) bool
+}
+
+// SealingKey is a Verifier that takes the signatures of one key.
+type SealingKey ed25519.PublicKey
+
+// Verify is Verifier's.
+func (k SealingKey) Verify(statement, signature []byte) bool {
+	return len(k) == ed25519.PublicKeySize && ed25519.Verify(ed25519.PublicKey(k), statement, signature)
+}
+
 // Read checks the signature and the objects' digest and returns the recovery
 // point. A round listed without its objects has only its signature checked.
-func (s SealedRound) Read(key ed25519.PublicKey) (RecoveryPoint, error) {
+func (s SealedRound) Read(by Verifier) (RecoveryPoint, error) {
 	var p RecoveryPoint
-	if len(key) != ed25519.PublicKeySize || !ed25519.Verify(key, s.Statement, s.Signature) {
+	if !by.Verify(s.Statement, s.Signature) {
 		return p, fmt.Errorf("recovery point: %w: it was not sealed by the paired cluster; do not use it", ErrSignature)
 	}
 	if err := json.Unmarshal(s.Statement, &p); err != nil {
@@ -67,6 +81,16 @@ func (s SealedRound) Read(key ed25519.PublicKey) (RecoveryPoint, error) {
 		return p, fmt.Errorf("objects of round %s of %s: %w", p.Round, p.App, ErrCorrupt)
 	}
 	return p, nil
+}
+
+// SaysCluster is the cluster that claims to have sealed it, unchecked: to tell apart
+// whose key is to be asked for.
+func (s SealedRound) SaysCluster() string {
+	var p RecoveryPoint
+	if json.Unmarshal(s.Statement, &p) != nil {
+		return ""
+	}
+	return p.Cluster
 }
 
 func digest(b []byte) string {

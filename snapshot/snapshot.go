@@ -24,6 +24,8 @@ var (
 	ErrNoBase = errors.New("the base is gone")
 	// ErrCorrupt says that bytes read are not the bytes that were written.
 	ErrCorrupt = errors.New("content does not match its hash")
+	// ErrDiffers says that a volume does not hold what the image holds.
+	ErrDiffers = errors.New("the volume differs from the image")
 )
 
 // Volume names one claim of one cluster, for good: images of the same Volume
@@ -142,14 +144,52 @@ type Opener interface {
 	Open(ctx context.Context, r Location, create bool) (Repository, error)
 	// Probe connects, writes, reads and deletes a small object beside the
 	// repository, and returns what is wrong in words that an operator can use.
-	Probe(ctx context.Context, r Location) error
+	// Where only writing is refused, that is no error: see StoreTraits.ReadOnly.
+	Probe(ctx context.Context, r Location) (StoreTraits, error)
 }
+
+// Passwords replaces the password of a repository. Each step may be done again, and
+// whoever knows either password opens the repository from the first to the last:
+// a process that is killed in between goes on where it was. What is open stays open.
+//
+// The password opens the repository's keys, and they stay as they are: whoever read
+// them by the old password still has them.
+type Passwords interface {
+	// AdmitPassword lets next open the repository at l beside l's own password.
+	AdmitPassword(ctx context.Context, l Location, next Secret) error
+	// SettlePassword makes l's password, which was admitted, the repository's own.
+	SettlePassword(ctx context.Context, l Location) error
+	// EndFormerPassword leaves l's password, which was settled, the only one.
+	EndFormerPassword(ctx context.Context, l Location) error
+}
+
+// StoreTraits is what a probe found out about a store.
+type StoreTraits struct {
+	// ReadOnly is true where the keys may read and not write, which is enough on
+	// the side that only restores.
+	ReadOnly bool
+	// Versioning keeps what is deleted or written over; ObjectLock can keep
+	// objects from being deleted at all.
+	Versioning, ObjectLock Trait
+}
+
+// Trait is whether a store does something.
+type Trait string
+
+// The answers. A store that does not tell, or a kind that has no such thing, is
+// TraitUnknown.
+const (
+	TraitUnknown Trait = ""
+	TraitOn      Trait = "On"
+	TraitOff     Trait = "Off"
+)
 
 // Repository is an open repository.
 type Repository interface {
 	Store
 	Trees
 	Rounds
+	Epochs
 	// Close flushes nothing: what was not committed is lost.
 	Close(ctx context.Context) error
 }
@@ -162,7 +202,8 @@ type Store interface {
 	Open(ctx context.Context, id ImageID) (Reader, error)
 	// Image describes a committed image of either kind. ErrNotFound if it is not there.
 	Image(ctx context.Context, id ImageID) (Image, error)
-	// Images lists the committed images of v, oldest first.
+	// Images lists the committed images of v, or of all volumes where v is
+	// empty, oldest first.
 	Images(ctx context.Context, v Volume) ([]Image, error)
 	// Forget removes the image from the list; space returns by maintenance.
 	Forget(ctx context.Context, id ImageID) error
@@ -176,6 +217,10 @@ type Trees interface {
 	// RestoreTree makes dir hold exactly the tree of the image, and nothing else
 	// but a lost+found that was there.
 	RestoreTree(ctx context.Context, id ImageID, dir string, progress Progress) (Stats, error)
+	// VerifyTree reads files under dir again and compares them with the image: each
+	// with that chance, up to 1, and always the first. ErrDiffers names the file and
+	// the offset of the first difference. Read in its Stats is what was read of dir.
+	VerifyTree(ctx context.Context, id ImageID, dir string, share float64, progress Progress) (Stats, error)
 }
 
 // Rounds keeps recovery points.
@@ -184,6 +229,10 @@ type Rounds interface {
 	Seal(ctx context.Context, p SealedRound) error
 	// Sealed returns the round of that name. ErrNotFound if it is not there.
 	Sealed(ctx context.Context, app, round string) (SealedRound, error)
-	// Recoverable lists the rounds of an application, newest first, without objects.
+	// Recoverable lists the rounds of an application, newest first, without objects;
+	// those of all applications where app is empty.
 	Recoverable(ctx context.Context, app string) ([]SealedRound, error)
+	// ForgetRound removes from the list the round that p names by App, Round and
+	// Cluster; its images stay. One that is not there is forgotten.
+	ForgetRound(ctx context.Context, p RecoveryPoint) error
 }

@@ -2,17 +2,14 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"time"
 
 	snapshotv1 "github.com/kubernetes-csi/external-snapshotter/client/v8/apis/volumesnapshot/v1"
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,23 +23,27 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/daemon/controller"
-	"github.com/godwit-io/godwit/daemon/migrate"
+	"github.com/godwit-io/godwit/daemon/hook"
+	objectmetrics "github.com/godwit-io/godwit/daemon/metrics"
 	"github.com/godwit-io/godwit/daemon/repository"
-	"github.com/godwit-io/godwit/daemon/rpc"
+	"github.com/godwit-io/godwit/daemon/rule"
 	"github.com/godwit-io/godwit/daemon/target"
 	"github.com/godwit-io/godwit/daemon/workload"
 	"github.com/godwit-io/godwit/pairing"
-	pairingrpc "github.com/godwit-io/godwit/pairing/rpc"
 	"github.com/godwit-io/godwit/pairing/secretstore"
 	"github.com/godwit-io/godwit/snapshot/csi"
 	"github.com/godwit-io/godwit/snapshot/kopiastore"
 )
+
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get
+// +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=get;create;update,namespace=godwit-system
 
 // clusterInfo is the ConfigMap that tells godwitctl about the cluster.
 const clusterInfo = "godwit-cluster-info"
@@ -50,12 +51,22 @@ const clusterInfo = "godwit-cluster-info"
 // stopGrace is how long running calls may take when the process ends.
 const stopGrace = 5 * time.Second
 
+// scrapeLimit is how long Prometheus may wait for the metrics.
+const scrapeLimit = 10 * time.Second
+
 type controllerOptions struct {
 	namespace, clusterName, image, cacheDir string
-	pairingAddress, advertise               string
+	nodeName                                string
+	pairingAddress, advertise, sdkSecret    string
+	certificateTTL, grace                   time.Duration
 	metricsAddress, healthAddress           string
 	leaderElect                             bool
-	concurrent                              int
+	mounts                                  []string
+	concurrent, exposures                   int
+	rules, nodeRole                         bool
+	ruleLimit                               time.Duration
+	hooks                                   bool
+	hookRunnerImage                         string
 }
 
 func controllerCommand() *cobra.Command {
@@ -67,14 +78,25 @@ func controllerCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.namespace, "namespace", "godwit-system", "Godwit's own namespace")
 	f.StringVar(&o.clusterName, "cluster-name", "", "what people call this cluster; its id when empty")
+	f.StringVar(&o.nodeName, "node-name", "", "the node that this runs on, which the OpenStorage SDK tells")
 	f.StringVar(&o.image, "image", "", "image of the holder pods: this program's own")
 	f.StringVar(&o.cacheDir, "cache-dir", "", "where repositories cache what they read; a temporary folder when empty")
+	f.StringArrayVar(&o.mounts, "nfs", nil, "SERVER:/PATH=/FOLDER: an NFS folder that is mounted here and on every node, for BackupLocations of type nfs; may be given again")
 	f.StringVar(&o.pairingAddress, "pairing-address", ":9310", "address that other clusters' calls come in at")
 	f.StringVar(&o.advertise, "advertise", "", "host:port by which other clusters reach --pairing-address")
+	f.StringVar(&o.sdkSecret, "sdk-secret", "godwit-sdk", "Secret of --namespace with the issuer and key of the OpenStorage SDK's tokens; without it the SDK is not served")
+	f.DurationVar(&o.certificateTTL, "certificate-ttl", pairing.DefaultCertificateTTL, "how long the certificates of pairs are good; they renew themselves at two thirds")
+	f.DurationVar(&o.grace, "renewal-grace", pairing.DefaultGrace, "how long after its end the holder of a certificate's key can still renew it")
 	f.StringVar(&o.metricsAddress, "metrics-address", ":8080", "address of the metrics; 0 for none")
 	f.StringVar(&o.healthAddress, "health-address", ":8081", "address of /healthz and /readyz")
 	f.BoolVar(&o.leaderElect, "leader-elect", false, "let only one of several replicas reconcile")
 	f.IntVar(&o.concurrent, "concurrent", 4, "how many Migrations and standbys advance at once")
+	f.BoolVar(&o.nodeRole, "node-role", false, "let BackupLocations take keys of the role that the nodes or Godwit's service accounts have (useIam); whoever may make BackupLocations then reaches all that the role opens")
+	f.BoolVar(&o.rules, "rules", false, "run the commands of Rules in the pods of applications around their snapshots; whoever may make Migrations and Rules in a namespace can then run commands in its pods")
+	f.DurationVar(&o.ruleLimit, "rule-limit", 15*time.Minute, "how long one command of a Rule may take, its hold included")
+	f.BoolVar(&o.hooks, "hooks", false, "run hooks of Migrations as Jobs on this cluster, those of sources paired with it too; whoever may make Migrations in a namespace can then run pods in it")
+	f.StringVar(&o.hookRunnerImage, "hook-runner-image", "", "image of hooks that name a playbook and no image; it has ansible-playbook")
+	f.IntVar(&o.exposures, "exposures", controller.DefaultExposures, "how many volumes of one Migration are exposed to nodes at once")
 	return cmd
 }
 
@@ -85,10 +107,13 @@ type wiring struct {
 	cluster   workload.Cluster
 	clusterID string
 	store     *secretstore.Store
-	authority *pairing.Authority
+	ring      *pairing.Ring
+	changed   chan event.GenericEvent
 	opener    *kopiastore.Opener
 	locator   repository.Locator
 	snapshots *csi.Snapshots
+	// runner is nil where hooks are not enabled.
+	runner *hook.Runner
 }
 
 func (o controllerOptions) run(ctx context.Context) error {
@@ -96,8 +121,15 @@ func (o controllerOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if w.runner, err = w.hookRunner(); err != nil {
+		return err
+	}
 	agent := w.agent()
-	if err := errors.Join(w.addReconcilers(), agent.SetupWithManager(w.mgr), w.mgr.Add(w.server(agent))); err != nil {
+	server, err := w.server(ctx, agent)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(w.addReconcilers(), w.addIncomingPairs(), w.addMetrics(ctx), agent.SetupWithManager(w.mgr), w.mgr.Add(server)); err != nil {
 		return fmt.Errorf("set up the controller: %w", err)
 	}
 	return w.mgr.Start(ctx)
@@ -143,6 +175,10 @@ func (o controllerOptions) wire(ctx context.Context) (*wiring, error) {
 }
 
 func newCluster(config *rest.Config) (workload.Cluster, error) {
+	// An application's objects are many, and few at a time: how many a second is
+	// for the server's own fairness to say.
+	config = rest.CopyConfig(config)
+	config.QPS = -1
 	d, err := discovery.NewDiscoveryClientForConfig(config)
 	if err != nil {
 		return workload.Cluster{}, fmt.Errorf("connect to the cluster: %w", err)
@@ -169,10 +205,17 @@ func (w *wiring) identify(ctx context.Context) error {
 		w.clusterName = w.clusterID
 	}
 	w.store = secretstore.New(direct, w.namespace)
-	if w.authority, err = w.store.EnsureAuthority(ctx, w.clusterID, time.Now()); err != nil {
+	if w.ring, err = w.store.EnsureRing(ctx, w.clusterID, time.Now()); err != nil {
 		return err
 	}
-	w.locator = repository.Locator{Reader: direct, Writer: direct, Namespace: w.namespace, Host: w.clusterID, CacheDir: w.cacheDir}
+	w.locator = repository.Locator{Reader: direct, Writer: direct, Namespace: w.namespace, Host: w.clusterID, NodeRole: w.nodeRole, CacheDir: w.cacheDir}
+	for _, text := range w.mounts {
+		m, err := repository.ParseMount(text)
+		if err != nil {
+			return fmt.Errorf("--nfs: %w", err)
+		}
+		w.locator.Mounts = append(w.locator.Mounts, m)
+	}
 	w.snapshots = csi.New(w.mgr.GetClient(), w.mgr.GetAPIReader(), csi.Config{
 		Namespace: w.namespace, HolderImage: w.image, HolderImagePullPolicy: corev1.PullIfNotPresent,
 	})
@@ -184,7 +227,7 @@ func (w *wiring) publish(ctx context.Context, c client.Client) error {
 	_, err := controllerutil.CreateOrUpdate(ctx, c, info, func() error {
 		info.Data = map[string]string{
 			"clusterID": w.clusterID, "clusterName": w.clusterName, "endpoint": w.advertise,
-			"caFingerprint": w.authority.Fingerprint().String(), "version": version,
+			"caFingerprint": w.ring.Current().Fingerprint().String(), "version": version,
 		}
 		return nil
 	})
@@ -194,90 +237,82 @@ func (w *wiring) publish(ctx context.Context, c client.Client) error {
 	return nil
 }
 
+// commands runs rules in pods, where that is enabled.
+func (w *wiring) commands() (controller.Commands, error) {
+	if !w.rules {
+		return nil, nil //nolint:nilnil // Rules are refused then.
+	}
+	shell, err := rule.NewExec(w.mgr.GetConfig())
+	if err != nil {
+		return nil, err
+	}
+	return rule.Runner{Shell: shell, Now: time.Now, Limit: w.ruleLimit}, nil
+}
+
+// hookRunner runs hooks here, where that is enabled.
+func (w *wiring) hookRunner() (*hook.Runner, error) {
+	if !w.hooks {
+		return nil, nil //nolint:nilnil // Hooks are refused then.
+	}
+	logs, err := hook.NewPodLogs(w.mgr.GetConfig())
+	if err != nil {
+		return nil, err
+	}
+	return &hook.Runner{Client: w.mgr.GetClient(), Live: w.mgr.GetAPIReader(), Logs: logs, PlaybookImage: w.hookRunnerImage}, nil
+}
+
 func (w *wiring) addReconcilers() error {
-	remotes := rpc.NewRemotes(&pairing.Joiner{
-		Peers: w.store.Peers(), Exchange: pairingrpc.Client{Now: time.Now}, ClusterID: w.clusterID, ClusterName: w.clusterName,
-		Now: time.Now, Random: rand.Reader,
-	}, pairingrpc.Client{Now: time.Now})
+	commands, err := w.commands()
+	if err != nil {
+		return err
+	}
+	remotes := w.remotes()
 	events := w.mgr.GetEventRecorder("godwit")
 	locations := &controller.BackupLocations{Client: w.mgr.GetClient(), Locator: w.locator, Opener: w.opener, Events: events, Now: time.Now}
 	pairs := &controller.ClusterPairs{
-		Client: w.mgr.GetClient(), Peers: w.store.Peers(), Remote: remotes, Locator: w.locator, Opener: w.opener, Events: events,
+		Client: w.mgr.GetClient(), Peers: w.store.Peers(), Grants: w.store.Grants(), Exchange: remotes,
+		Locator: w.locator, Opener: w.opener, Passwords: w.opener, Events: events, ClusterID: w.clusterID, Namespace: w.namespace,
 	}
 	migrations := &controller.Migrations{
-		Client: w.mgr.GetClient(), Peers: w.store.Peers(), Remote: remotes, Locator: w.locator, Opener: w.opener,
-		Snapshots: w.snapshots, Objects: w.cluster, Events: events, ClusterID: w.clusterID,
+		Client: w.mgr.GetClient(), Live: w.mgr.GetAPIReader(), Peers: w.store.Peers(), Remote: remotes, Locator: w.locator, Opener: w.opener,
+		Exposures: w.exposures, Snapshots: w.snapshots, Objects: w.cluster, Events: events, ClusterID: w.clusterID,
 		Namespace: w.namespace, AdminNamespace: w.namespace, Concurrent: w.concurrent, Now: time.Now,
+		Commands: commands, CommandLimit: w.ruleLimit,
 	}
-	return errors.Join(locations.SetupWithManager(w.mgr), pairs.SetupWithManager(w.mgr), migrations.SetupWithManager(w.mgr))
+	if w.runner != nil {
+		migrations.Hooks = w.runner
+	}
+	transformations := &controller.ResourceTransformations{Client: w.mgr.GetClient(), Objects: w.cluster, Events: events, Now: time.Now}
+	schedules := &controller.MigrationSchedules{Client: w.mgr.GetClient(), Live: w.mgr.GetAPIReader(), Objects: w.cluster, Events: events, Now: time.Now}
+	upkeep := &controller.Upkeep{
+		Client: w.mgr.GetClient(), Live: w.mgr.GetAPIReader(), Peers: w.store.Peers(), Remote: remotes, Locator: w.locator, Opener: w.opener,
+		Events: events, ClusterID: w.clusterID, Namespace: w.namespace, Now: time.Now,
+	}
+	actions := &controller.Actions{
+		Client: w.mgr.GetClient(), Live: w.mgr.GetAPIReader(), Peers: w.store.Peers(), Remote: remotes, Events: events, Namespace: w.namespace, Now: time.Now,
+	}
+	return errors.Join(upkeep.SetupWithManager(w.mgr), actions.SetupWithManager(w.mgr), locations.SetupWithManager(w.mgr), pairs.SetupWithManager(w.mgr), migrations.SetupWithManager(w.mgr),
+		schedules.SetupWithManager(w.mgr), transformations.SetupWithManager(w.mgr), w.mgr.Add(controller.DefaultPolicies{Client: w.mgr.GetClient()}))
+}
+
+// addMetrics tells of objects on every replica: Prometheus asks them all, and
+// each reads the same.
+func (w *wiring) addMetrics(ctx context.Context) error {
+	err := metrics.Registry.Register(&objectmetrics.Collector{
+		Reader: w.mgr.GetClient(),
+		Bound:  func() (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, scrapeLimit) },
+		Now:    time.Now, Log: slog.New(slog.NewJSONHandler(os.Stderr, nil)),
+	})
+	if err != nil {
+		return fmt.Errorf("register the metrics: %w", err)
+	}
+	return nil
 }
 
 func (w *wiring) agent() *target.Agent {
 	return &target.Agent{
 		Client: w.mgr.GetClient(), Live: w.mgr.GetAPIReader(), Peers: w.store.Peers(), Locator: w.locator, Opener: w.opener,
-		Holds: w.snapshots, Objects: w.cluster, Events: w.mgr.GetEventRecorder("godwit"),
+		Hooks: w.runner, Holds: w.snapshots, Snapshots: w.snapshots, ClusterID: w.clusterID, Objects: w.cluster, Events: w.mgr.GetEventRecorder("godwit"),
 		Namespace: w.namespace, Concurrent: w.concurrent, Now: time.Now,
 	}
-}
-
-// server answers other clusters. Every replica may: all state is in objects.
-func (w *wiring) server(agent *target.Agent) manager.Runnable {
-	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	s := pairingrpc.NewServer(pairingrpc.Config{
-		Issuer: &pairing.Issuer{
-			Grants: w.store.Grants(), Peers: w.store.Peers(), Authority: w.authority, ClusterName: w.clusterName,
-			Now: time.Now, Random: rand.Reader,
-		},
-		Hosts: hosts(w.advertise), StorageCheck: w.checkStorage, Log: log,
-	}).GRPC()
-	rpc.Register(s, func(p pairing.Peer) migrate.Target { return agent.For(p) })
-	return unelected{serve: func(ctx context.Context) error { return listen(ctx, w.pairingAddress, s) }}
-}
-
-func hosts(advertise string) []string {
-	host, _, err := net.SplitHostPort(advertise)
-	if err != nil || host == "" {
-		return nil
-	}
-	return []string{host}
-}
-
-// checkStorage says what keeps this cluster from the pair's repository.
-func (w *wiring) checkStorage(ctx context.Context, p pairing.Peer) error {
-	location, err := w.locator.ForPeer(ctx, p, p.BackupLocation)
-	if err != nil {
-		return err
-	}
-	r, err := w.opener.Open(ctx, location, false)
-	if err != nil {
-		return err
-	}
-	return r.Close(ctx)
-}
-
-// unelected is a runnable that every replica runs.
-type unelected struct {
-	serve func(context.Context) error
-}
-
-func (u unelected) Start(ctx context.Context) error { return u.serve(ctx) }
-func (u unelected) NeedLeaderElection() bool        { return false }
-
-func listen(ctx context.Context, address string, s *grpc.Server) error {
-	var c net.ListenConfig
-	l, err := c.Listen(ctx, "tcp", address)
-	if err != nil {
-		return fmt.Errorf("listen for other clusters: %w", err)
-	}
-	stopped := context.AfterFunc(ctx, func() {
-		// Calls are short, and each may be said again: none is worth waiting for long.
-		force := time.AfterFunc(stopGrace, s.Stop)
-		defer force.Stop()
-		s.GracefulStop()
-	})
-	defer stopped()
-	if err := s.Serve(l); err != nil {
-		return fmt.Errorf("serve other clusters: %w", err)
-	}
-	return nil
 }

@@ -39,7 +39,7 @@ func command() *cobra.Command {
 			ctrl.SetLogger(logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil)))
 		},
 	}
-	root.AddCommand(controllerCommand(), nodeCommand(), holdCommand())
+	root.AddCommand(controllerCommand(), nodeCommand(), holdCommand(), cbtCheckCommand())
 	return root
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -23,6 +25,7 @@ import (
 const (
 	stepSnapshot = "Snapshot"
 	stepBackup   = "Backup"
+	stepStored   = "Stored"
 	stepRestore  = "Restore"
 	stepDone     = "Done"
 )
@@ -31,8 +34,12 @@ const (
 // cluster, says what moves.
 func (x *run) admit(context.Context) error {
 	s := &x.m.Status
-	s.Round = x.m.CreationTimestamp.UTC().Format("20060102T150405Z") + "-" + shortUID(x.m.UID)
+	s.Round = x.m.CreationTimestamp.UTC().Format(roundStamp) + "-" + shortUID(x.m.UID)
+	s.Application = x.application()
 	s.Stage, s.Status = api.MigrationStageVolumes, api.MigrationStatusPending
+	if x.m.Spec.PreExecRule != "" {
+		s.Stage = api.MigrationStagePreExecRule
+	}
 	s.Volumes = nil
 	for _, c := range x.claims {
 		v := api.MigrationVolumeInfo{
@@ -44,7 +51,13 @@ func (x *run) admit(context.Context) error {
 			v.Step = stepBackup
 			x.warn("LiveCopy", "claim %s/%s: %s", v.Namespace, v.PersistentVolumeClaim, c.choice.Reason)
 		}
+		if c.warning != "" {
+			x.warn("AccessModeNotKept", "claim %s/%s: %s", v.Namespace, v.PersistentVolumeClaim, c.warning)
+		}
 		s.Volumes = append(s.Volumes, v)
+	}
+	for _, w := range x.warnings {
+		x.warn("Large", "%s", w)
 	}
 	for _, n := range x.observed.Namespaces {
 		if !n.Exists {
@@ -52,29 +65,6 @@ func (x *run) admit(context.Context) error {
 		}
 	}
 	x.mark(conditionAdmitted, "RoundStarted", "round "+s.Round)
-	return nil
-}
-
-func (x *run) askTarget(ctx context.Context) error {
-	claims, err := x.targetClaims(ctx)
-	if err != nil {
-		return err
-	}
-	problems, err := x.target.Preflight(ctx, migrate.Preflight{
-		Application: x.application(), Namespaces: x.m.Spec.Namespaces, Volumes: claims,
-	})
-	if err != nil {
-		return fmt.Errorf("ask the target what would fail: %w", err)
-	}
-	if len(problems) > 0 {
-		lines := make([]string, 0, len(problems))
-		for _, p := range problems {
-			lines = append(lines, p.Message)
-		}
-		return final(problems[0].Reason, "the target would refuse: %s", strings.Join(lines, "; "))
-	}
-	x.m.Status.Status = api.MigrationStatusInProgress
-	x.mark(conditionChecked, "NoProblems", "the target can take the application")
 	return nil
 }
 
@@ -103,6 +93,7 @@ func (x *run) targetClaims(ctx context.Context) ([]migrate.Claim, error) {
 		if mapped, ok := x.m.Spec.StorageClassMapping[c.StorageClass]; ok {
 			c.StorageClass = mapped
 		}
+		x.adapt(&c, pvc)
 		claims = append(claims, c)
 	}
 	return claims, nil
@@ -120,63 +111,16 @@ func (x *run) claimOf(ctx context.Context, v api.MigrationVolumeInfo) (*corev1.P
 	return &pvc, nil
 }
 
-// takeSnapshots takes all of them before any is read, so that the volumes of a
-// round are as near to one moment as the storage allows.
-func (x *run) takeSnapshots(ctx context.Context) error {
-	ready := true
-	for i := range x.m.Status.Volumes {
-		v := &x.m.Status.Volumes[i]
-		if v.Step != stepSnapshot {
-			continue
-		}
-		state, err := x.snapshot(ctx, *v)
-		if err != nil {
-			return err
-		}
-		v.Status, v.Reason = api.MigrationStatusInProgress, "Waiting for the snapshot."
-		if state.Err != "" {
-			v.Reason = "Waiting for the snapshot: " + state.Err
-			x.waiting("SnapshotNotReady", fmt.Sprintf("claim %s/%s: %s", v.Namespace, v.PersistentVolumeClaim, state.Err))
-		}
-		ready = ready && state.Ready
-	}
-	if !ready {
-		return nil
-	}
-	for i := range x.m.Status.Volumes {
-		if v := &x.m.Status.Volumes[i]; v.Step == stepSnapshot {
-			v.Step, v.Reason = stepBackup, "Volume migration has started. Backup in progress."
-		}
-	}
-	x.working("Backup", "storing the volumes' images")
-	return nil
-}
-
-func (x *run) snapshot(ctx context.Context, v api.MigrationVolumeInfo) (csi.SnapshotState, error) {
-	pvc, err := x.claimOf(ctx, v)
-	if err != nil {
-		return csi.SnapshotState{}, err
-	}
-	capability, err := x.Snapshots.Capability(ctx, pvc)
-	if err != nil {
-		return csi.SnapshotState{}, fmt.Errorf("claim %s/%s: %w", v.Namespace, v.PersistentVolumeClaim, err)
-	}
-	state, err := x.Snapshots.EnsureSnapshot(ctx, csi.SnapshotRequest{
-		Owner: x.owner(), Name: x.nameFor(v.Namespace, v.PersistentVolumeClaim),
-		Namespace: v.Namespace, Claim: v.PersistentVolumeClaim, Class: capability.SnapshotClass,
-	})
-	if err != nil {
-		return state, fmt.Errorf("snapshot of claim %s/%s: %w", v.Namespace, v.PersistentVolumeClaim, err)
-	}
-	return state, nil
-}
-
 func (x *run) owner() csi.Owner { return csi.Owner{UID: x.m.UID, Name: x.application()} }
 
 // nameFor is the same at each call, so that nothing is made twice.
 func (x *run) nameFor(namespace, name string) string {
-	sum := sha256.Sum256([]byte(namespace + "/" + name))
-	return "godwit-" + shortUID(x.m.UID) + "-" + hex.EncodeToString(sum[:4])
+	return "godwit-" + shortUID(x.m.UID) + "-" + digest(namespace+"/"+name)
+}
+
+func digest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:4])
 }
 
 func shortUID(uid types.UID) string { return strings.SplitN(string(uid), "-", 2)[0] }
@@ -186,12 +130,24 @@ func (x *run) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := x.proveLossZero(ctx); err != nil {
+		return err
+	}
+	schedule, err := x.schedule(ctx)
+	if err != nil {
+		return err
+	}
 	if err := x.target.Begin(ctx, migrate.Begin{
 		RoundRef: x.round(), Volumes: claims,
 		StartApplications: isTrue(x.m.Spec.StartApplications, false),
 		IncludeResources:  isTrue(x.m.Spec.IncludeResources, true),
+		Stage:             isTrue(x.m.Spec.Stage, false), Activate: isTrue(x.m.Spec.Activate, false), Verify: string(x.m.Spec.Verify),
+		AwaitVouch: x.m.Spec.AdminClusterPair != "", Schedule: schedule,
 	}); err != nil {
 		return fmt.Errorf("tell the target of round %s: %w", x.m.Status.Round, err)
+	}
+	if err := x.vouch(ctx); err != nil {
+		return err
 	}
 	for i := range x.m.Status.Volumes {
 		x.m.Status.Volumes[i].Step = stepRestore
@@ -201,23 +157,51 @@ func (x *run) begin(ctx context.Context) error {
 	return nil
 }
 
+// schedule is what the target shows of the schedule that made this Migration; nil
+// where none did, or where it is gone.
+func (x *run) schedule(ctx context.Context) (*migrate.Schedule, error) {
+	owner := metav1.GetControllerOf(x.m)
+	if owner == nil || owner.Kind != "MigrationSchedule" {
+		return nil, nil //nolint:nilnil // no schedule is no error
+	}
+	var s api.MigrationSchedule
+	err := x.Client.Get(ctx, types.NamespacedName{Namespace: x.m.Namespace, Name: owner.Name}, &s)
+	if err != nil || s.UID != owner.UID {
+		return nil, client.IgnoreNotFound(err)
+	}
+	template, err := json.Marshal(s.Spec.Template.Spec)
+	if err != nil {
+		return nil, fmt.Errorf("encode the template of MigrationSchedule %s/%s: %w", s.Namespace, s.Name, err)
+	}
+	return &migrate.Schedule{Name: s.Name, Policy: s.Spec.SchedulePolicyName, AutoSuspend: s.Spec.AutoSuspend, Template: template}, nil
+}
+
 // release drops what a round needed on the source. Images and recovery points stay.
 func (x *run) release(ctx context.Context) error {
-	var transfers api.VolumeTransferList
-	if err := x.Client.List(ctx, &transfers, client.InNamespace(x.Namespace),
-		client.MatchingLabels{labelOwner: string(x.m.UID)}); err != nil {
-		return fmt.Errorf("list transfers of %s: %w", x.application(), err)
+	settled, ruleErr := x.endRules(ctx)
+	dropped, hookErr := x.dropHooks(ctx)
+	rounds, roundErr := x.dropRounds(ctx)
+	done, err := x.transfers().DropAll(ctx, x.m.UID)
+	if err = errors.Join(err, ruleErr, hookErr, roundErr); err != nil || !done || !settled || !dropped || !rounds {
+		return err // A transfer that still runs holds its device.
 	}
-	for i := range transfers.Items {
-		if err := x.Client.Delete(ctx, &transfers.Items[i]); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("delete transfer %s: %w", transfers.Items[i].Name, err)
+	if err := x.dropObjects(ctx); err != nil {
+		return err
+	}
+	for _, v := range x.m.Status.Volumes {
+		released, err := x.Snapshots.Release(ctx, x.exposureOwner(v))
+		if err != nil {
+			return fmt.Errorf("take down the exposure of claim %s/%s: %w", v.Namespace, v.PersistentVolumeClaim, err)
 		}
+		done = done && released
 	}
-	if len(transfers.Items) > 0 {
-		return nil // A transfer that still runs holds its device.
+	if !done {
+		return nil
 	}
-	done, err := x.Snapshots.Release(ctx, x.owner())
-	if err != nil {
+	if done, err = x.settleBases(ctx); err != nil || !done {
+		return err
+	}
+	if done, err = x.Snapshots.Release(ctx, x.owner()); err != nil {
 		return fmt.Errorf("release the snapshots of %s: %w", x.application(), err)
 	}
 	if done {
@@ -226,27 +210,110 @@ func (x *run) release(ctx context.Context) error {
 	return nil
 }
 
+// settleBases keeps this round's snapshots as bases where there will be another
+// round, and drops all bases where the application has moved for good.
+func (x *run) settleBases(ctx context.Context) (bool, error) {
+	switch {
+	case x.keepsStandby():
+		return x.keepBases(ctx)
+	case x.observed.Ended && !x.observed.Failed:
+		return x.dropBook(ctx)
+	}
+	return true, nil // What was there before this round is as good as it was.
+}
+
 // forget takes back what the target has of a Migration that failed, and drops
-// its record of one that was deleted.
+// its record of one that was deleted. With the last Migration of an application
+// goes all that was kept for another one.
 func (x *run) forget(ctx context.Context) error {
+	last := x.observed.Deleting && x.observed.Last
+	outlives, err := x.copyOutlives(ctx)
+	if err != nil {
+		return err
+	}
+	whole, cancelled := last && !outlives, false
+	if x.target != nil {
+		cancelled, err = x.target.Cancel(ctx, migrate.Cancel{RoundRef: x.round(), Whole: whole})
+	}
+	if errors.Is(err, migrate.ErrActivated) {
+		x.wasTooLate(err)
+		return nil
+	}
+	reason, message := "Cleared", "nothing of this round is left on the target"
+	if !cancelled {
+		if !x.tiredOfTarget() {
+			return err
+		}
+		x.warn("TargetNotCleared", "the target could not be asked to clean up round %s (%v): look there for Standby objects of %s", x.m.Status.Round, err, x.application())
+		reason, message = "GaveUp", "the target did not answer in time"
+	}
+	if last {
+		if done, err := x.dropBook(ctx); err != nil || !done {
+			return err
+		}
+	}
+	x.mark(conditionCleared, reason, message)
+	return nil
+}
+
+// copyOutlives is true where the target's copy stays although the last Migration
+// of the application goes: a schedule's copy is kept for the day on which the
+// source is lost, and the deletion of its namespace may be that day.
+func (x *run) copyOutlives(ctx context.Context) (bool, error) {
+	if x.m.Annotations[api.AnnotationScheduleName] != "" {
+		return true, nil
+	}
+	var ns corev1.Namespace
+	if err := x.Client.Get(ctx, types.NamespacedName{Name: x.m.Namespace}, &ns); err != nil {
+		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
+	}
+	return !ns.DeletionTimestamp.IsZero(), nil
+}
+
+// tiredOfTarget is true once a target need not be waited for any longer: it had
+// its time, or there is no pair by which to reach it.
+func (x *run) tiredOfTarget() bool {
+	if !x.observed.Pair.Found {
+		return true
+	}
+	// A target that cannot be asked may be about to start the application: what was
+	// stopped here for it stays so until it can.
+	if !x.observed.Restored && x.observed.Sealed {
+		return false
+	}
 	since := x.m.DeletionTimestamp
 	if since == nil {
 		since = x.m.Status.FinishTimestamp
 	}
-	done, err := false, error(nil)
-	if x.target != nil {
-		done, err = x.target.Cancel(ctx, x.round())
+	return since != nil && x.Now().Sub(since.Time) > forgetPatience
+}
+
+// clearUp ends what a Migration that did not succeed has under way on both sides
+// at once, and starts the source again when the target has nothing of it any more.
+func (x *run) clearUp(ctx context.Context) error {
+	var released, forgotten error
+	if !x.observed.Released {
+		released = x.release(ctx)
 	}
-	if done {
-		x.mark(conditionCleared, "Cleared", "nothing of this round is left on the target")
-		return nil
+	if !x.observed.Forgotten {
+		forgotten = x.forget(ctx)
 	}
-	if since != nil && x.Now().Sub(since.Time) > forgetPatience {
-		x.warn("TargetNotCleared", "the target could not be asked to clean up round %s (%v): look there for Standby objects of %s", x.m.Status.Round, err, x.application())
-		x.mark(conditionCleared, "GaveUp", "the target did not answer in time")
-		return nil
+	if x.observed.Restored || forgotten != nil || !x.observed.Forgotten && !x.has(conditionCleared) {
+		return errors.Join(released, forgotten)
 	}
-	return err
+	// Nothing that is left on the source keeps the application from its volumes.
+	return errors.Join(released, x.restore(ctx))
+}
+
+// cancelled ends a Migration since its owner said so.
+func (x *run) cancelled(reason, message string) {
+	x.fail(reason, message)
+	x.m.Status.Status = api.MigrationStatusCancelled
+	for i := range x.m.Status.Volumes {
+		if v := &x.m.Status.Volumes[i]; v.Status == api.MigrationStatusFailed {
+			v.Status, v.Reason = api.MigrationStatusCancelled, message
+		}
+	}
 }
 
 func (x *run) fail(reason, message string) {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,23 +23,30 @@ import (
 	"github.com/godwit-io/godwit/snapshot"
 )
 
-// +kubebuilder:rbac:groups=godwit.io,resources=clusterpairs,verbs=get;list;watch;update;patch
-// +kubebuilder:rbac:groups=godwit.io,resources=clusterpairs/status;clusterpairs/finalizers,verbs=get;update;patch
+// +kubebuilder:rbac:groups=godwit.io,resources=clusterpairs,verbs=list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=godwit.io,resources=clusterpairs/status,verbs=patch
 
 // ClusterPairs makes pairs from tokens, and goes on checking that they stand.
 type ClusterPairs struct {
-	Client  client.Client
-	Peers   pairing.PeerStore
-	Remote  Remote
-	Locator Locator
-	Opener  snapshot.Opener
-	Events  Events
+	Client   client.Client
+	Peers    pairing.PeerStore
+	Grants   pairing.GrantStore
+	Exchange Exchange
+	Locator  Locator
+	Opener   snapshot.Opener
+	// Passwords replaces those of repositories.
+	Passwords snapshot.Passwords
+	Events    Events
+	// ClusterID is this cluster's.
+	ClusterID string
+	// Namespace is Godwit's own, where IncomingPairs keeps the other side's.
+	Namespace string
 }
 
 // SetupWithManager registers the reconciler.
 func (r *ClusterPairs) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
-		For(&api.ClusterPair{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&api.ClusterPair{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
 		Complete(r)
 }
 
@@ -46,6 +55,9 @@ func (r *ClusterPairs) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Re
 	var p api.ClusterPair
 	if err := r.Client.Get(ctx, req.NamespacedName, &p); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if isIncoming(&p, r.Namespace) {
+		return ctrl.Result{}, nil
 	}
 	if !p.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, r.leave(ctx, &p)
@@ -76,10 +88,16 @@ func (r *ClusterPairs) stand(ctx context.Context, p *api.ClusterPair) *pairProbl
 		return &pairProblem{reason: joinReason(err), err: err}
 	}
 	p.Status.PairID, p.Status.RemoteStorageID, p.Status.RemoteClusterName = peer.PairID, peer.ClusterID, peer.ClusterName
-	expires, remoteProblem, err := r.Remote.Check(ctx, peer)
+	if peer, err = r.rotate(ctx, p, peer); err != nil {
+		return &pairProblem{reason: "RotationFailed", err: err}
+	}
+	if peer, err = r.followTwin(ctx, peer); err != nil {
+		return &pairProblem{reason: "PairingFailed", err: err}
+	}
+	expires, remoteProblem, err := r.Exchange.Check(ctx, peer)
 	if err != nil {
 		p.Status.SchedulerStatus = degraded(p.Status.SchedulerStatus)
-		return &pairProblem{reason: "TargetUnreachable", err: err}
+		return &pairProblem{reason: checkReason(err), err: err}
 	}
 	p.Status.SchedulerStatus = api.ClusterPairStatusReady
 	if !expires.IsZero() {
@@ -91,7 +109,7 @@ func (r *ClusterPairs) stand(ctx context.Context, p *api.ClusterPair) *pairProbl
 	}
 	// The target looked before the repository was made: ask it once more.
 	if remoteProblem != "" {
-		if _, remoteProblem, err = r.Remote.Check(ctx, peer); err == nil && remoteProblem != "" {
+		if _, remoteProblem, err = r.Exchange.Check(ctx, peer); err == nil && remoteProblem != "" {
 			err = fmt.Errorf("the target cannot use the repository: %s", remoteProblem)
 		}
 		if err != nil {
@@ -100,6 +118,9 @@ func (r *ClusterPairs) stand(ctx context.Context, p *api.ClusterPair) *pairProbl
 		}
 	}
 	p.Status.StorageStatus = api.ClusterPairStatusReady
+	if err := r.rotateSecrets(ctx, p, peer.PairID); err != nil {
+		return &pairProblem{reason: "RotationFailed", err: err}
+	}
 	return nil
 }
 
@@ -123,31 +144,147 @@ func joinReason(err error) string {
 	return "PairingFailed"
 }
 
+// checkReason is why a pair that stood does not answer.
+func checkReason(err error) string {
+	switch {
+	case errors.Is(err, pairing.ErrRevoked):
+		return "Revoked"
+	case errors.Is(err, pairing.ErrImpostor):
+		return "TargetNotGenuine"
+	case errors.Is(err, pairing.ErrCertificate):
+		return "CertificateRefused"
+	}
+	return "TargetUnreachable"
+}
+
 var errNoToken = errors.New("no token")
 
+// join gives the pair of the token that the ClusterPair has now. A pair that
+// stands is kept when its token is gone or spoiled, and replaced by a new one's.
 func (r *ClusterPairs) join(ctx context.Context, p *api.ClusterPair) (pairing.Peer, error) {
-	if p.Status.PairID != "" {
-		peer, err := r.Peers.Get(ctx, pairing.Outgoing, p.Status.PairID)
-		if err == nil && peer.Joined() {
-			return peer, nil
-		}
-		if err != nil && !errors.Is(err, pairing.ErrNotFound) {
-			return pairing.Peer{}, fmt.Errorf("read pair %s: %w", p.Status.PairID, err)
-		}
+	token, tokenErr := tokenOf(p)
+	peer, err := r.standing(ctx, p)
+	if err != nil {
+		return pairing.Peer{}, err
 	}
+	if peer.PairID != "" && (tokenErr != nil || token.ID == peer.PairID) {
+		return r.Exchange.Move(ctx, peer, endpoint(p.Spec.Options, token))
+	}
+	if tokenErr != nil {
+		return pairing.Peer{}, tokenErr
+	}
+	token.Endpoint = endpoint(p.Spec.Options, token)
+	owner := pairing.ClusterPair{Namespace: p.Namespace, Name: p.Name, Bidirectional: bidirectional(p.Spec.Options)}
+	if location := p.Spec.Options[api.OptionBackupLocation]; location != "" {
+		owner.BackupLocation = p.Namespace + "/" + location
+	}
+	if peer, err = r.Exchange.Join(ctx, token, owner); err != nil {
+		return pairing.Peer{}, err
+	}
+	return peer, r.forgetOthers(ctx, owner, peer.PairID)
+}
+
+// standing is the pair that the status names, if its keys are there.
+func (r *ClusterPairs) standing(ctx context.Context, p *api.ClusterPair) (pairing.Peer, error) {
+	if p.Status.PairID == "" {
+		return pairing.Peer{}, nil
+	}
+	peer, err := r.Peers.Get(ctx, pairing.Outgoing, p.Status.PairID)
+	if errors.Is(err, pairing.ErrNotFound) || err == nil && !peer.Joined() {
+		return pairing.Peer{}, nil
+	}
+	if err != nil {
+		return pairing.Peer{}, fmt.Errorf("read pair %s: %w", p.Status.PairID, err)
+	}
+	return peer, nil
+}
+
+func tokenOf(p *api.ClusterPair) (pairing.Token, error) {
 	text := p.Spec.Options[api.OptionToken]
 	if text == "" {
-		return pairing.Peer{}, fmt.Errorf("%w in spec.options.token: make one on the target with \"godwitctl generate clusterpair -n %s %s\" and apply what it prints here",
+		return pairing.Token{}, fmt.Errorf("%w in spec.options.token: make one on the target with \"godwitctl generate clusterpair -n %s %s\" and apply what it prints here",
 			errNoToken, p.Namespace, p.Name)
 	}
 	token, err := pairing.ParseToken(text)
 	if err != nil {
-		return pairing.Peer{}, fmt.Errorf("spec.options.token: %w", err)
+		return pairing.Token{}, fmt.Errorf("spec.options.token: %w", err)
 	}
-	if override := endpoint(p.Spec.Options); override != "" {
-		token.Endpoint = override
+	return token, nil
+}
+
+// bidirectional is asked for by an option, and else by the mode.
+func bidirectional(options map[string]string) bool {
+	if asked, err := strconv.ParseBool(options[api.OptionBidirectional]); err == nil {
+		return asked
 	}
-	return r.Remote.Join(ctx, token, p.Namespace)
+	return options[api.OptionMode] == api.ModeDisasterRecovery
+}
+
+// forgetOthers drops what earlier tokens of the same ClusterPair left.
+func (r *ClusterPairs) forgetOthers(ctx context.Context, owner pairing.ClusterPair, now string) error {
+	others, err := pairing.Superseded(ctx, r.Peers, owner, now)
+	if err != nil {
+		return err
+	}
+	for _, other := range others {
+		if err := r.forget(ctx, other); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forget ends a pair on both sides. That the target cannot be told keeps nobody
+// from forgetting it here: without our key nobody can use it there.
+func (r *ClusterPairs) forget(ctx context.Context, peer pairing.Peer) error {
+	untold := r.tell(ctx, peer)
+	if err := r.Locator.DeleteSecret(ctx, peer.PairID); err != nil {
+		return err
+	}
+	if peer.Twin != "" {
+		if err := pairing.Revoke(ctx, r.Grants, r.Peers, peer.Twin); err != nil {
+			return err
+		}
+	}
+	if err := r.Peers.Delete(ctx, pairing.Outgoing, peer.PairID); err != nil {
+		return fmt.Errorf("forget pair %s: %w", peer.PairID, err)
+	}
+	if untold != nil {
+		r.Events.Eventf(pairRef(peer), nil, corev1.EventTypeWarning, "TargetNotTold", "Leave",
+			"the pair is gone here, but the target does not know: %s", untold)
+	}
+	return nil
+}
+
+// tell says goodbye, without waiting long for a target that is gone.
+func (r *ClusterPairs) tell(ctx context.Context, peer pairing.Peer) error {
+	ctx, cancel := context.WithTimeout(ctx, leavePatience)
+	defer cancel()
+	err := r.Exchange.Leave(ctx, peer)
+	if errors.Is(err, pairing.ErrRevoked) {
+		return nil
+	}
+	return err
+}
+
+func pairRef(peer pairing.Peer) *api.ClusterPair {
+	return &api.ClusterPair{
+		TypeMeta:   metav1.TypeMeta{APIVersion: api.GroupVersion().String(), Kind: "ClusterPair"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: peer.Namespace, Name: peer.Name},
+	}
+}
+
+// rotate replaces the pair's key and certificate where the annotation asks for it.
+func (r *ClusterPairs) rotate(ctx context.Context, p *api.ClusterPair, peer pairing.Peer) (pairing.Peer, error) {
+	value, asked := p.Annotations[api.AnnotationRotate]
+	words, err := api.Rotations(value)
+	if err != nil || !asked || len(words) > 0 && !slices.Contains(words, api.RotateCertificate) {
+		return peer, nil //nolint:nilerr // rotateSecrets tells of words that are not known
+	}
+	if peer, err = r.Exchange.Rotate(ctx, peer); err != nil {
+		return pairing.Peer{}, err
+	}
+	return peer, r.noteRotated(ctx, p, api.RotateCertificate, "key and certificate of the pair are new; the old ones are refused")
 }
 
 // backupLocation is this side's, as namespace/name.
@@ -159,9 +296,10 @@ func backupLocation(p *api.ClusterPair) (string, error) {
 	return p.Namespace + "/" + name, nil
 }
 
-func endpoint(options map[string]string) string {
+// endpoint is where the ClusterPair says the target is, or else the token.
+func endpoint(options map[string]string, token pairing.Token) string {
 	if options[api.OptionIP] == "" || options[api.OptionPort] == "" {
-		return ""
+		return token.Endpoint
 	}
 	return net.JoinHostPort(options[api.OptionIP], options[api.OptionPort])
 }
@@ -176,7 +314,7 @@ func (r *ClusterPairs) storage(ctx context.Context, p *api.ClusterPair, peer pai
 	if err != nil {
 		return err
 	}
-	repository, err := r.Opener.Open(ctx, loc, true)
+	repository, err := r.Opener.Open(ctx, loc, peer.MakesRepository())
 	if err != nil {
 		return err
 	}
@@ -206,27 +344,32 @@ func (r *ClusterPairs) report(ctx context.Context, p, before *api.ClusterPair, p
 		}
 		r.Events.Eventf(p, nil, kind, ready.Reason, "Pair", "%s", ready.Message)
 	}
-	if problem != nil {
+	if problem != nil || meta.IsStatusConditionTrue(p.Status.Conditions, api.ConditionRotating) {
 		return ctrl.Result{RequeueAfter: clusterPairRetry}, nil
 	}
 	return ctrl.Result{RequeueAfter: clusterPairRecheck}, nil
 }
 
-// leave forgets the pair on this side. The repository and its images stay.
+// leave ends the pair. The repository and its images stay.
 func (r *ClusterPairs) leave(ctx context.Context, p *api.ClusterPair) error {
-	if id := pairID(p); id != "" {
-		r.Remote.Leave(id)
-		if err := r.Locator.DeleteSecret(ctx, id); err != nil {
-			return err
-		}
-		if err := r.Peers.Delete(ctx, pairing.Outgoing, id); err != nil {
-			return fmt.Errorf("forget pair %s: %w", id, err)
-		}
-	}
-	before := p.DeepCopy()
-	if !controllerutil.RemoveFinalizer(p, api.Finalizer) {
+	if !controllerutil.ContainsFinalizer(p, api.Finalizer) {
 		return nil
 	}
+	// Pairs of before names were kept are found by their id only.
+	if id := pairID(p); id != "" {
+		peer, err := r.Peers.Get(ctx, pairing.Outgoing, id)
+		if err == nil && peer.Namespace == p.Namespace {
+			err = r.forget(ctx, peer)
+		}
+		if err != nil && !errors.Is(err, pairing.ErrNotFound) {
+			return err
+		}
+	}
+	if err := r.forgetOthers(ctx, pairing.ClusterPair{Namespace: p.Namespace, Name: p.Name}, ""); err != nil {
+		return err
+	}
+	before := p.DeepCopy()
+	controllerutil.RemoveFinalizer(p, api.Finalizer)
 	return client.IgnoreNotFound(r.Client.Patch(ctx, p, client.MergeFrom(before)))
 }
 

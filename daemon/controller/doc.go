@@ -15,6 +15,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/daemon/migrate"
 	"github.com/godwit-io/godwit/pairing"
 	"github.com/godwit-io/godwit/snapshot"
@@ -23,24 +24,45 @@ import (
 
 // Remote reaches the other clusters of this cluster's pairs.
 type Remote interface {
-	// Join redeems a token for the ClusterPair of a namespace, or goes on with a
-	// redemption that a crash cut off.
-	Join(ctx context.Context, t pairing.Token, namespace string) (pairing.Peer, error)
-	// Check asks the target how the pair stands: until when its certificate is
-	// good, and what keeps the target from the repository, if anything does.
-	Check(ctx context.Context, p pairing.Peer) (expires time.Time, storageProblem string, err error)
 	// Target is the agent on the other side of the pair.
 	Target(ctx context.Context, p pairing.Peer) (migrate.Target, error)
-	// Leave closes what is open to the pair.
-	Leave(pairID string)
+}
+
+// Exchange makes pairs with other clusters, and keeps them.
+type Exchange interface {
+	// Join redeems a token for a ClusterPair, or goes on with a redemption that a
+	// crash cut off.
+	Join(ctx context.Context, t pairing.Token, p pairing.ClusterPair) (pairing.Peer, error)
+	// Check renews the pair's certificate where that is due and asks the target
+	// how the pair stands: until when its certificate is good, and what keeps the
+	// target from the repository, if anything does.
+	Check(ctx context.Context, p pairing.Peer) (expires time.Time, storageProblem string, err error)
+	// Move follows a target whose address changed.
+	Move(ctx context.Context, p pairing.Peer, endpoint string) (pairing.Peer, error)
+	// Rotate replaces the pair's key and certificate.
+	Rotate(ctx context.Context, p pairing.Peer) (pairing.Peer, error)
+	// ReplacePassword tells the target the next password of the pair's repository.
+	ReplacePassword(ctx context.Context, p pairing.Peer) error
+	// ReplaceSealingKey tells the target by which key this cluster seals next.
+	ReplaceSealingKey(ctx context.Context, p pairing.Peer, c pairing.SealingChange) error
+	// Leave tells the target that the pair is over, and closes what is open to it.
+	Leave(ctx context.Context, p pairing.Peer) error
 }
 
 // Snapshots takes CSI snapshots and exposes them to nodes.
 type Snapshots interface {
 	Capability(ctx context.Context, pvc *corev1.PersistentVolumeClaim) (csi.Capability, error)
-	EnsureSnapshot(ctx context.Context, r csi.SnapshotRequest) (csi.SnapshotState, error)
+	EnsureTogether(ctx context.Context, requests []csi.SnapshotRequest) ([]csi.Member, error)
 	EnsureExposure(ctx context.Context, r csi.ExposureRequest) (csi.Mounted, error)
+	Adopt(ctx context.Context, k csi.Kept, from, to csi.Owner) error
 	Release(ctx context.Context, o csi.Owner) (bool, error)
+}
+
+// Commands carries out the commands of rules in pods, as package rule does.
+type Commands interface {
+	Advance(ctx context.Context, tasks []api.RuleTask) error
+	Release(ctx context.Context, tasks []api.RuleTask) (through bool, err error)
+	Clear(ctx context.Context, tasks []api.RuleTask) error
 }
 
 // Locator finds the repository of a pair.
@@ -51,6 +73,13 @@ type Locator interface {
 	EnsureSecret(ctx context.Context, p pairing.Peer, backupLocation string) (string, error)
 	DeleteSecret(ctx context.Context, pairID string) error
 }
+
+// DefaultExposures is how many volumes of one Migration are exposed at once
+// unless told otherwise.
+const DefaultExposures = 8
+
+// roundStamp begins the names of rounds, so that they sort by time.
+const roundStamp = "20060102T150405Z"
 
 // Events tells users what happened to their objects.
 type Events = events.EventRecorder
@@ -66,6 +95,7 @@ const (
 	backupLocationRecheck = 5 * time.Minute
 	backupLocationRetry   = 2 * time.Second
 	clusterPairRetry      = 5 * time.Second
+	leavePatience         = 5 * time.Second
 	migrationPoll         = time.Second
 	migrationWait         = 5 * time.Second
 	forgetPatience        = 2 * time.Minute

@@ -22,15 +22,17 @@ import (
 	"github.com/godwit-io/godwit/snapshot"
 )
 
-// +kubebuilder:rbac:groups=godwit.io,resources=migrations,verbs=get;list;watch;update;patch
-// +kubebuilder:rbac:groups=godwit.io,resources=migrations/status;migrations/finalizers,verbs=get;update;patch
-// +kubebuilder:rbac:groups=godwit.io,resources=volumetransfers,verbs=get;list;watch;create;update;patch;delete
+// +kubebuilder:rbac:groups=godwit.io,resources=migrations,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=godwit.io,resources=migrations/status,verbs=patch
+// +kubebuilder:rbac:groups=godwit.io,resources=volumetransfers,verbs=list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=namespaces;persistentvolumeclaims;persistentvolumes,verbs=get;list;watch
-// +kubebuilder:rbac:groups="",namespace=godwit-system,resources=secrets,verbs=get;create;update;delete
+// +kubebuilder:rbac:groups="",namespace=godwit-system,resources=secrets,verbs=create;update;delete
 
 // Migrations carries out Migrations on the source.
 type Migrations struct {
-	Client    client.Client
+	Client client.Client
+	// Live reads past the cache, where what was made a moment ago counts.
+	Live      client.Reader
 	Peers     pairing.PeerStore
 	Remote    Remote
 	Locator   Locator
@@ -39,13 +41,22 @@ type Migrations struct {
 	// Objects is this cluster as objects are collected from it.
 	Objects workload.Cluster
 	Events  Events
+	// Commands runs rules in pods; nil where this installation may not.
+	Commands Commands
+	// Hooks runs hooks on this cluster; nil where this installation may not.
+	Hooks Hooks
+	// CommandLimit is how long one command of a rule may take, and hold.
+	CommandLimit time.Duration
 	// ClusterID is this cluster's.
 	ClusterID string
 	// Namespace is Godwit's own; AdminNamespace may migrate any other.
 	Namespace, AdminNamespace string
 	// Concurrent bounds how many Migrations advance at once.
 	Concurrent int
-	Now        func() time.Time
+	// Exposures bounds how many volumes of one Migration are exposed at once;
+	// zero means DefaultExposures.
+	Exposures int
+	Now       func() time.Time
 }
 
 // SetupWithManager registers the reconciler.
@@ -68,12 +79,16 @@ func ownerOf(_ context.Context, o client.Object) []reconcile.Request {
 // run is one reconciliation: what was loaded and found on the way.
 type run struct {
 	*Migrations
-	m        *api.Migration
-	before   *api.Migration
-	pair     *api.ClusterPair
-	peer     pairing.Peer
-	target   migrate.Target
-	claims   []claim
+	m      *api.Migration
+	before *api.Migration
+	pair   *api.ClusterPair
+	peer   pairing.Peer
+	target migrate.Target
+	// admin is the target as the admin pair reaches it; nil for none.
+	admin  migrate.Target
+	claims []claim
+	// warnings are told when the Migration is admitted.
+	warnings []string
 	observed migrate.Observed
 }
 
@@ -106,21 +121,33 @@ func (x *run) act(ctx context.Context, a migrate.Action) (time.Duration, error) 
 		again time.Duration
 	}
 	taken, known := map[migrate.ActionKind]step{
-		migrate.Hold:          {x.hold, soon},
-		migrate.LetGo:         {x.letGo, 0},
-		migrate.Wait:          {x.told(x.waiting, a), migrationWait},
-		migrate.Fail:          {x.told(x.fail, a), soon},
-		migrate.Admit:         {x.admit, soon},
-		migrate.AskTarget:     {x.askTarget, soon},
-		migrate.TakeSnapshots: {x.takeSnapshots, migrationPoll},
-		migrate.Upload:        {x.upload, migrationPoll},
-		migrate.SealRound:     {x.seal, soon},
-		migrate.BeginTarget:   {x.begin, migrationPoll},
-		migrate.PollTarget:    {x.showTarget, migrationPoll},
-		migrate.Finish:        {x.finish, soon},
-		migrate.Release:       {x.release, migrationPoll},
-		migrate.Forget:        {x.forget, migrationPoll},
-		migrate.Nothing:       {func(context.Context) error { return nil }, 0},
+		migrate.Hold:              {x.hold, soon},
+		migrate.LetGo:             {x.letGo, 0},
+		migrate.Wait:              {x.told(x.waiting, a), migrationWait},
+		migrate.Fail:              {x.told(x.fail, a), soon},
+		migrate.AskEpoch:          {x.askEpoch, soon},
+		migrate.Admit:             {x.admit, soon},
+		migrate.AskTarget:         {x.askTarget, soon},
+		migrate.StopSource:        {x.stopSource, migrationPoll / 4},
+		migrate.TakeSnapshots:     {x.takeSnapshots, migrationPoll},
+		migrate.RunPreRule:        {x.preRule, migrationPoll / 4},
+		migrate.RunHook:           {func(ctx context.Context) error { return x.runHook(ctx, a.Hook) }, migrationPoll},
+		migrate.ReleaseHold:       {x.releaseHold, migrationPoll / 4},
+		migrate.RunPostRule:       {x.postRule, migrationPoll / 4},
+		migrate.CollectObjects:    {x.collectObjects, soon},
+		migrate.Upload:            {x.upload, migrationPoll},
+		migrate.SealRound:         {x.seal, soon},
+		migrate.BeginTarget:       {x.begin, migrationPoll},
+		migrate.PollTarget:        {x.showTarget, migrationPoll},
+		migrate.EndPlan:           {x.endPlan, soon},
+		migrate.Finish:            {x.finish, soon},
+		migrate.Release:           {x.release, migrationPoll},
+		migrate.Forget:            {x.forget, migrationPoll},
+		migrate.EndCancelled:      {x.told(x.cancelled, a), soon},
+		migrate.ClearUp:           {x.clearUp, migrationPoll / 4},
+		migrate.Nothing:           {func(context.Context) error { return nil }, 0},
+		migrate.Precopy:           {x.precopy, migrationPoll},
+		migrate.RollBackMigration: {x.rollBack, migrationPoll},
 	}[a.Kind]
 	if !known {
 		return 0, fmt.Errorf("migration %s/%s: action %q is unknown", x.m.Namespace, x.m.Name, a.Kind)
@@ -150,6 +177,12 @@ func (x *run) letGo(ctx context.Context) error {
 func (x *run) stumble(ctx context.Context, err error) (ctrl.Result, error) {
 	if ctx.Err() != nil {
 		return ctrl.Result{}, ctx.Err()
+	}
+	if isElsewhere(err) {
+		x.elsewhere(err)
+	}
+	if errors.Is(err, migrate.ErrActivated) {
+		err = &finalError{reason: api.ReasonApplicationActivated, err: err}
 	}
 	var f *finalError
 	if errors.As(err, &f) && x.m.DeletionTimestamp.IsZero() && x.m.Status.Stage != api.MigrationStageFinal {

@@ -17,18 +17,33 @@ import (
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/daemon/migrate"
+	"github.com/godwit-io/godwit/daemon/workload"
 	"github.com/godwit-io/godwit/pairing"
 	"github.com/godwit-io/godwit/snapshot/csi"
 )
 
 // The conditions that remember how far a Migration came.
 const (
-	conditionAdmitted = "Admitted"
-	conditionChecked  = "TargetChecked"
-	conditionSealed   = "Sealed"
-	conditionBegun    = "Begun"
-	conditionReleased = "Released"
-	conditionCleared  = "TargetCleared"
+	conditionAdmitted    = "Admitted"
+	conditionChecked     = "Preflight"
+	conditionSnapshotted = "Snapshotted"
+	conditionUploaded    = "Uploaded"
+	conditionSealed      = "Sealed"
+	conditionBegun       = "Begun"
+	conditionReleased    = "Released"
+	conditionCleared     = "TargetCleared"
+	conditionComplete    = "Complete"
+	// conditionStopping is set before the first workload of the source is stopped,
+	// conditionQuiesced once none of its pods has a volume that moves.
+	conditionStopping = "Quiescing"
+	conditionQuiesced = "Quiesced"
+	conditionStarted  = "Started"
+	// conditionVerified is set once every volume of the target was checked,
+	// conditionApplied once every object was applied or refused.
+	conditionVerified = "Verified"
+	conditionApplied  = "Applied"
+	// conditionIncremental tells the rungs of the ladder that were used.
+	conditionIncremental = "Incremental"
 )
 
 // claim is one volume of the source with how it will be read.
@@ -38,6 +53,7 @@ type claim struct {
 	capability csi.Capability
 	choice     migrate.Choice
 	refused    string
+	warning    string
 }
 
 func (x *run) has(condition string) bool {
@@ -56,16 +72,30 @@ func (x *run) observe(ctx context.Context) error {
 	o := &x.observed
 	o.Deleting = !x.m.DeletionTimestamp.IsZero()
 	o.HasFinalizer = controllerutil.ContainsFinalizer(x.m, api.Finalizer)
-	o.Unserved = unserved(x.m.Spec)
 	o.OwnNamespace, o.AdminNamespace = x.m.Namespace, x.AdminNamespace
 	o.SkipMissingNamespaces = isTrue(x.m.Spec.SkipDeletedNamespaces, true)
+	o.DryRun = isTrue(x.m.Spec.DryRun, false)
 	o.IncludeVolumes = isTrue(x.m.Spec.IncludeVolumes, true)
 	o.Admitted, o.AskedTarget = x.has(conditionAdmitted), x.has(conditionChecked)
-	o.Sealed, o.Begun = x.has(conditionSealed), x.has(conditionBegun)
+	o.Collected, o.Sealed, o.Begun = x.has(conditionSnapshotted), x.has(conditionSealed), x.has(conditionBegun)
 	o.Ended = x.m.Status.Stage == api.MigrationStageFinal
-	o.Failed = x.m.Status.Status == api.MigrationStatusFailed
-	o.Released, o.Forgotten = x.has(conditionReleased), !o.Begun || x.has(conditionCleared)
+	o.Failed = x.m.Status.Status == api.MigrationStatusFailed || x.m.Status.Status == api.MigrationStatusCancelled
+	o.Released, o.Restored = x.has(conditionReleased), x.restored()
+	o.EpochAsked = x.asked()
+	o.Cancel = isTrue(x.m.Spec.Cancel, false)
+	o.Rollback = x.rollbackAsked()
+	o.Precopy, o.Precopied = x.m.Spec.Precopy != nil, x.has(conditionPrecopied)
+	o.Quiesce, o.Stopped = isTrue(x.m.Spec.Quiesce, false) || o.Precopy, x.has(conditionQuiesced)
+	if err := x.observeRules(ctx); err != nil {
+		return err
+	}
+	if err := x.observeHooks(ctx); err != nil {
+		return err
+	}
 	if err := x.observePair(ctx); err != nil {
+		return err
+	}
+	if err := x.observeSiblings(ctx); err != nil {
 		return err
 	}
 	switch {
@@ -81,66 +111,79 @@ func (x *run) observe(ctx context.Context) error {
 	return nil
 }
 
-// unserved names fields that this version would silently ignore otherwise.
-func unserved(s api.MigrationSpec) []string {
-	var set []string
-	for name, is := range map[string]bool{
-		"spec.adminClusterPair": s.AdminClusterPair != "", "spec.preExecRule": s.PreExecRule != "",
-		"spec.postExecRule": s.PostExecRule != "", "spec.transformSpecs": len(s.TransformSpecs) > 0,
-		"spec.namespaceSelectors": len(s.NamespaceSelectors) > 0, "spec.purgeDeletedResources": isTrue(s.PurgeDeletedResources, false),
-	} {
-		if is {
-			set = append(set, name)
-		}
-	}
-	slices.Sort(set)
-	return set
-}
-
 func (x *run) observePair(ctx context.Context) error {
 	o := &x.observed
 	o.PairName = x.m.Spec.ClusterPair
+	found, err := x.lookAtPair(ctx, types.NamespacedName{Namespace: x.m.Namespace, Name: o.PairName})
+	if err != nil {
+		return err
+	}
+	o.Pair, x.pair, x.peer = found.Pair, found.object, found.peer
+	o.Pair.Repository = x.peer.Joined() && x.peer.RepositoryPassword != "" && !storageBroken(found.object)
+	if !o.Pair.Ready {
+		return x.observeAdminPair(ctx)
+	}
+	if x.target, err = x.Remote.Target(ctx, x.peer); err != nil {
+		return err
+	}
+	return x.observeAdminPair(ctx)
+}
+
+// storageBroken is true for a pair whose repository is known not to answer.
+func storageBroken(p *api.ClusterPair) bool {
+	return p != nil && (p.Status.StorageStatus == api.ClusterPairStatusError || p.Status.StorageStatus == api.ClusterPairStatusDegraded)
+}
+
+// pairFound is a ClusterPair and what stands behind it.
+type pairFound struct {
+	migrate.Pair
+	object *api.ClusterPair
+	peer   pairing.Peer
+}
+
+func (x *run) lookAtPair(ctx context.Context, name types.NamespacedName) (pairFound, error) {
+	var found pairFound
 	var p api.ClusterPair
-	err := x.Client.Get(ctx, types.NamespacedName{Namespace: x.m.Namespace, Name: o.PairName}, &p)
-	if apierrors.IsNotFound(err) {
-		return nil
+	err := x.Client.Get(ctx, name, &p)
+	if apierrors.IsNotFound(err) || err == nil && isIncoming(&p, x.Namespace) {
+		return found, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read ClusterPair %s/%s: %w", x.m.Namespace, o.PairName, err)
+		return found, fmt.Errorf("read ClusterPair %s: %w", name, err)
 	}
-	x.pair = &p
-	o.Pair.Found = p.DeletionTimestamp.IsZero()
+	found.object, found.Found = &p, p.DeletionTimestamp.IsZero()
 	ready := meta.FindStatusCondition(p.Status.Conditions, api.ConditionReady)
 	switch {
 	case p.Status.PairID == "" || ready == nil:
-		o.Pair.Message = "it has not been paired yet"
+		found.Message = "it has not been paired yet"
 		if ready != nil {
-			o.Pair.Message = ready.Message
+			found.Message = ready.Message
 		}
-		return nil
+		return found, nil
 	case ready.Status != metav1.ConditionTrue:
-		o.Pair.Message = ready.Message
+		found.Message = ready.Message
 	default:
-		o.Pair.Ready = true
+		found.Ready = true
 	}
-	x.peer, err = x.Peers.Get(ctx, pairing.Outgoing, p.Status.PairID)
+	found.peer, err = x.Peers.Get(ctx, pairing.Outgoing, p.Status.PairID)
 	if errors.Is(err, pairing.ErrNotFound) {
-		o.Pair.Ready, o.Pair.Message = false, "its keys are gone: delete it and pair again"
-		return nil
+		found.Ready, found.Message = false, "its keys are gone: delete it and pair again"
+		return found, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read pair %s: %w", p.Status.PairID, err)
+		return found, fmt.Errorf("read pair %s: %w", p.Status.PairID, err)
 	}
-	if !o.Pair.Ready {
-		return nil
-	}
-	x.target, err = x.Remote.Target(ctx, x.peer)
-	return err
+	return found, nil
 }
 
 // observeCandidates looks at namespaces and claims before anything is recorded.
 func (x *run) observeCandidates(ctx context.Context) error {
-	for _, name := range x.m.Spec.Namespaces {
+	names, err := x.wantedNamespaces(ctx)
+	if err != nil {
+		return err
+	}
+	x.m.Status.Namespaces = nil
+	for _, name := range names {
 		var ns corev1.Namespace
 		err := x.Client.Get(ctx, types.NamespacedName{Name: name}, &ns)
 		if client.IgnoreNotFound(err) != nil {
@@ -148,6 +191,9 @@ func (x *run) observeCandidates(ctx context.Context) error {
 		}
 		exists := err == nil && ns.DeletionTimestamp.IsZero()
 		x.observed.Namespaces = append(x.observed.Namespaces, migrate.Namespace{Name: name, Exists: exists})
+		if exists {
+			x.m.Status.Namespaces = append(x.m.Status.Namespaces, name)
+		}
 		if !exists || !x.observed.IncludeVolumes {
 			continue
 		}
@@ -155,7 +201,7 @@ func (x *run) observeCandidates(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return x.observeSizes(ctx)
 }
 
 func (x *run) observeClaims(ctx context.Context, namespace string) error {
@@ -186,12 +232,7 @@ func (x *run) leftOut(pvc corev1.PersistentVolumeClaim) bool {
 			return true
 		}
 	}
-	for _, key := range []string{"godwit.io/skip-resource", "stork.libopenstorage.org/skip-resource"} {
-		if pvc.Annotations[key] == "true" {
-			return true
-		}
-	}
-	return !pvc.DeletionTimestamp.IsZero()
+	return x.ruleFor(&pvc).Action == migrate.SkipVolume || workload.SkipAsked(pvc.Annotations) || !pvc.DeletionTimestamp.IsZero()
 }
 
 func (x *run) examine(ctx context.Context, pvc corev1.PersistentVolumeClaim) (claim, error) {
@@ -202,17 +243,21 @@ func (x *run) examine(ctx context.Context, pvc corev1.PersistentVolumeClaim) (cl
 	}
 	size := pvc.Status.Capacity[corev1.ResourceStorage]
 	c.size = size.Value()
+	rule := x.ruleFor(&pvc)
+	if c.refused = rule.Refusal(factsOf(&pvc)); c.refused != "" {
+		return c, nil
+	}
 	var err error
 	if c.capability, err = x.Snapshots.Capability(ctx, &pvc); err != nil {
 		return c, fmt.Errorf("claim %s/%s: %w", pvc.Namespace, pvc.Name, err)
 	}
-	c.choice = migrate.ChooseMethod(migrate.Method(x.m.Spec.Method), migrate.VolumeFacts{
+	c.choice = migrate.ChooseMethod(rule.Method, migrate.VolumeFacts{
 		BlockMode:    isBlock(pvc),
 		Shared:       slices.Contains(pvc.Spec.AccessModes, corev1.ReadWriteMany) && !isBlock(pvc),
 		HasSnapshots: c.capability.SnapshotClass != "",
 		NoSnapshots:  c.capability.Reason,
 	})
-	c.refused = c.choice.Refused
+	c.refused, c.warning = c.choice.Refused, rule.Warning(c.choice.Method, isBlock(pvc))
 	return c, nil
 }
 
@@ -224,8 +269,8 @@ func volumesOf(infos []api.MigrationVolumeInfo) []migrate.Volume {
 	volumes := make([]migrate.Volume, 0, len(infos))
 	for _, v := range infos {
 		volume := migrate.Volume{
-			Namespace: v.Namespace, Name: v.PersistentVolumeClaim, Image: v.Image,
-			SnapshotReady: v.Step != stepSnapshot,
+			Namespace: v.Namespace, Name: v.PersistentVolumeClaim, Image: v.Image, Live: v.Live,
+			SnapshotReady: v.Step != stepSnapshot, Cut: v.Step != stepSnapshot || v.Taken != nil,
 		}
 		if v.Status == api.MigrationStatusFailed {
 			volume.Failed = v.Reason
@@ -248,11 +293,18 @@ func (x *run) observeTarget(ctx context.Context) error {
 		return fmt.Errorf("ask the target how round %s fares: %w", x.m.Status.Round, err)
 	}
 	x.observed.Target = &status
+	x.observed.AwaitStart = x.awaitStart() && status.FirstReady.IsZero()
 	return nil
 }
 
 func (x *run) round() migrate.RoundRef {
-	return migrate.RoundRef{Application: x.application(), Round: x.m.Status.Round, Namespaces: x.m.Spec.Namespaces}
+	return migrate.RoundRef{Application: x.application(), Round: x.m.Status.Round, Namespaces: x.namespaces()}
 }
 
-func (x *run) application() string { return x.m.Namespace + "/" + x.m.Name }
+// application is the same for every Migration that brings the same standby forward.
+func (x *run) application() string {
+	if x.m.Status.Application != "" {
+		return x.m.Status.Application
+	}
+	return applicationOf(x.m)
+}

@@ -11,6 +11,7 @@ import (
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/daemon/migrate"
+	"github.com/godwit-io/godwit/snapshot"
 )
 
 // What users of stork look for, word for word.
@@ -43,7 +44,12 @@ func (x *run) waiting(reason, message string) {
 	x.ready(metav1.ConditionFalse, reason, message)
 }
 
-func (x *run) working(reason, message string) { x.ready(metav1.ConditionFalse, reason, message) }
+// working says what is under way; not once the status says how it ended.
+func (x *run) working(reason, message string) {
+	if x.m.Status.Stage != api.MigrationStageFinal {
+		x.ready(metav1.ConditionFalse, reason, message)
+	}
+}
 
 func (x *run) warn(reason, format string, args ...any) {
 	x.Events.Eventf(x.m, nil, corev1.EventTypeWarning, reason, "Migrate", format, args...)
@@ -55,6 +61,7 @@ func (x *run) showTarget(context.Context) error {
 	if t == nil {
 		return nil
 	}
+	x.measure()
 	for _, tv := range t.Volumes {
 		for i := range s.Volumes {
 			if v := &s.Volumes[i]; v.Namespace == tv.Namespace && v.PersistentVolumeClaim == tv.Name {
@@ -73,6 +80,7 @@ func (x *run) showTarget(context.Context) error {
 			now := metav1.NewTime(x.Now())
 			s.Stage, s.VolumeMigrationFinishTimestamp = api.MigrationStageApplications, &now
 		}
+		x.markVerified()
 		x.working("Applications", strings.TrimSpace("the target applies the objects "+message))
 	default:
 		x.working("Restore", strings.TrimSpace("the target brings the volumes forward "+message))
@@ -81,6 +89,7 @@ func (x *run) showTarget(context.Context) error {
 }
 
 func showVolume(v *api.MigrationVolumeInfo, t migrate.TargetVolume) {
+	v.BytesWritten = t.BytesWritten
 	v.TargetVolume = t.Volume
 	v.BytesTotal, v.BytesDone, v.BytesPerSecond, v.SecondsLeft = t.BytesTotal, t.BytesDone, t.BytesPerSecond, t.ETASec
 	v.Reason = fmt.Sprintf("Volume migration has started. Restore in progress. BytesDone: %d BytesTotal: %d ETA: %d seconds",
@@ -98,15 +107,60 @@ func resourceInfo(r migrate.TargetResource) api.MigrationResourceInfo {
 	if info.Group == "" {
 		info.Group = "core"
 	}
-	if !r.OK {
+	info.TransformedBy = r.TransformedBy
+	switch {
+	case r.Purged:
+		info.Status, info.Reason = api.MigrationStatusPurged, r.Reason
+	case !r.OK:
 		info.Status, info.Reason = api.MigrationStatusFailed, "Error applying resource: "+r.Reason
 	}
 	return info
 }
 
-// finish records a round that the target has reached whole.
+// markUploaded tells that all images are stored, and by which rungs of the
+// ladder they were read: a copy never becomes a full one in silence.
+func (x *run) markUploaded() {
+	x.mark(conditionUploaded, "Stored", fmt.Sprintf("%d images are in the repository", len(x.m.Status.Volumes)))
+	status, reason, rungs := metav1.ConditionTrue, "Delta", []string{}
+	for _, v := range x.m.Status.Volumes {
+		if v.Rung != string(snapshot.MethodDelta) && status == metav1.ConditionTrue {
+			status, reason = metav1.ConditionFalse, "ReadMore"
+		}
+		rungs = append(rungs, fmt.Sprintf("%s/%s: %s", v.Namespace, v.PersistentVolumeClaim, v.Rung))
+	}
+	if len(rungs) == 0 {
+		return
+	}
+	meta.SetStatusCondition(&x.m.Status.Conditions, metav1.Condition{
+		Type: conditionIncremental, Status: status, Reason: reason, Message: strings.Join(rungs, "; "), ObservedGeneration: x.m.Generation,
+	})
+}
+
+// markVerified tells how the target's volumes were checked: none is handed over
+// before it was.
+func (x *run) markVerified() {
+	if len(x.m.Status.Volumes) == 0 || x.has(conditionVerified) {
+		return
+	}
+	mode := x.m.Spec.Verify
+	if mode == "" {
+		mode = api.VerifySealed
+	}
+	said := map[api.VerifyMode]string{
+		api.VerifySealed:   "every chunk was checked against its hash as it was written",
+		api.VerifyReadBack: "what was written was read again from the volumes",
+		api.VerifySample:   "what was written, and a part of the rest, was read again from the volumes",
+		api.VerifyFull:     "the volumes were read again from one end to the other",
+	}[mode]
+	x.mark(conditionVerified, string(mode), said)
+}
+
+// finish records a round that the target has reached whole. A target that was
+// quicker than it was asked is shown with its objects first: who watches sees
+// every stage.
 func (x *run) finish(ctx context.Context) error {
-	if err := x.showTarget(ctx); err != nil {
+	shown := x.m.Status.Stage == api.MigrationStageApplications
+	if err := x.showTarget(ctx); err != nil || !shown {
 		return err
 	}
 	now := metav1.NewTime(x.Now())
@@ -117,18 +171,34 @@ func (x *run) finish(ctx context.Context) error {
 		v.Status, v.Reason, v.Step = api.MigrationStatusSuccessful, reasonVolume, stepDone
 		v.BytesDone, v.BytesPerSecond, v.SecondsLeft = v.BytesTotal, 0, 0
 	}
+	x.markVerified()
 	failed := 0
 	for _, r := range s.Resources {
-		if r.Status != api.MigrationStatusSuccessful {
+		if r.Status != api.MigrationStatusSuccessful && r.Status != api.MigrationStatusPurged {
 			failed++
 		}
 	}
+	if !isTrue(x.m.Spec.Stage, false) {
+		x.mark(conditionApplied, "Applied", fmt.Sprintf("%d objects, %d of which could not be applied", len(s.Resources), failed))
+	}
+	if late := x.hookFailedLate(); late != "" && failed == 0 {
+		s.Status = api.MigrationStatusPartialSuccess
+		x.mark(conditionComplete, "PartialSuccess", "the application is on the target, and a hook failed there")
+		x.ready(metav1.ConditionFalse, "HookFailed", "the application is on the target, but "+late)
+		return nil
+	}
 	if failed > 0 {
 		s.Status = api.MigrationStatusPartialSuccess
+		x.mark(conditionComplete, "PartialSuccess", "the round is on the target, without some of its objects")
 		x.ready(metav1.ConditionFalse, "PartialSuccess", fmt.Sprintf("%d of %d objects could not be applied: see status.resources", failed, len(s.Resources)))
 		return nil
 	}
-	x.ready(metav1.ConditionTrue, eventSuccess, "the application is on the target")
+	said := "the application is on the target"
+	if isTrue(x.m.Spec.Stage, false) {
+		said = "the standby holds round " + s.Round
+	}
+	x.mark(conditionComplete, eventSuccess, said)
+	x.ready(metav1.ConditionTrue, eventSuccess, said)
 	return nil
 }
 
@@ -182,7 +252,7 @@ func (x *run) announce() {
 
 func isTrouble(reason string) bool {
 	switch reason {
-	case "Backup", "Restore", "Applications":
+	case "Backup", "Restore", "Applications", conditionPreRule, conditionPostRule, reasonHook:
 		return false
 	}
 	return true
@@ -193,7 +263,9 @@ func (x *run) announceEnd() {
 	for _, v := range s.Volumes {
 		if v.Status == api.MigrationStatusSuccessful {
 			related := &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: v.Namespace, Name: v.PersistentVolumeClaim}
-			x.Events.Eventf(x.m, related, corev1.EventTypeNormal, eventSuccess, "Migrate", "Volume %v migrated successfully", v.Volume)
+			// An action of its own: the recorder takes events that differ only in
+			// their words for one, and the claim has its own below.
+			x.Events.Eventf(x.m, related, corev1.EventTypeNormal, eventSuccess, "MigrateVolume", "Volume %v migrated successfully", v.Volume)
 		}
 	}
 	for _, r := range s.Resources {

@@ -4,21 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
-	"github.com/godwit-io/godwit/daemon/workload"
-	"github.com/godwit-io/godwit/snapshot"
+	"github.com/godwit-io/godwit/daemon/migrate"
+	"github.com/godwit-io/godwit/daemon/transfer"
 	"github.com/godwit-io/godwit/snapshot/csi"
 )
 
-// upload takes each volume whose image is not stored yet one step further.
+// upload takes volumes whose image is not stored yet one step further, a few at
+// a time: each that is exposed takes a volume of the storage and a pod.
 func (x *run) upload(ctx context.Context) error {
 	location, err := backupLocation(x.pair)
 	if err != nil {
@@ -28,9 +27,14 @@ func (x *run) upload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	exposed := 0
 	for i := range x.m.Status.Volumes {
 		v := &x.m.Status.Volumes[i]
-		if v.Image != "" {
+		if v.Step == stepStored || x.frozen() && !v.Live {
+			continue // What is kept still for a live volume waits for nothing else.
+		}
+		if exposed++; exposed > x.exposures() {
+			v.Reason = fmt.Sprintf("Waiting for one of %d volumes that are exposed at once to be stored.", x.exposures())
 			continue
 		}
 		if err := x.uploadVolume(ctx, v, secret); err != nil {
@@ -40,7 +44,17 @@ func (x *run) upload(ctx context.Context) error {
 	return nil
 }
 
+func (x *run) exposures() int {
+	if x.Exposures <= 0 {
+		return DefaultExposures
+	}
+	return x.Exposures
+}
+
 func (x *run) uploadVolume(ctx context.Context, v *api.MigrationVolumeInfo, secret string) error {
+	if v.Image != "" {
+		return x.unexpose(ctx, v)
+	}
 	var t api.VolumeTransfer
 	key := types.NamespacedName{Namespace: x.Namespace, Name: x.nameFor(v.Namespace, v.PersistentVolumeClaim)}
 	err := x.Client.Get(ctx, key, &t)
@@ -50,8 +64,54 @@ func (x *run) uploadVolume(ctx context.Context, v *api.MigrationVolumeInfo, secr
 	if err != nil {
 		return fmt.Errorf("read transfer %s: %w", key, err)
 	}
+	if !transfer.IsFinal(&t) {
+		moved, err := x.followHolder(ctx, v, &t)
+		if err != nil || moved {
+			return err
+		}
+	}
+	x.showUpload(v, &t)
+	return nil
+}
+
+// unexpose takes down what a stored volume was read through, for the next one.
+func (x *run) unexpose(ctx context.Context, v *api.MigrationVolumeInfo) error {
+	done, err := x.Snapshots.Release(ctx, x.exposureOwner(*v))
+	if err != nil {
+		return fmt.Errorf("take down its exposure: %w", err)
+	}
+	if done {
+		v.Step = stepStored
+	}
+	return nil
+}
+
+// followHolder drops a transfer whose holder was replaced, or went to another
+// node: the next one goes where the volume is now.
+func (x *run) followHolder(ctx context.Context, v *api.MigrationVolumeInfo, t *api.VolumeTransfer) (moved bool, err error) {
+	if !t.DeletionTimestamp.IsZero() {
+		v.Reason = "Waiting for an earlier transfer on node " + t.Spec.Node + " to end."
+		return true, x.transfers().Drop(ctx, t)
+	}
+	mounted, err := x.expose(ctx, v)
+	if err != nil || !transfer.Outdated(t, mounted) {
+		return false, err
+	}
+	x.warn("TransferMoved", "claim %s/%s: its volume was published by another pod on node %s: the transfer on node %s starts again there",
+		v.Namespace, v.PersistentVolumeClaim, mounted.Node, t.Spec.Node)
+	return true, x.transfers().Drop(ctx, t)
+}
+
+func (x *run) transfers() transfer.Transfers {
+	return transfer.Transfers{Client: x.Client, Live: x.Live, Namespace: x.Namespace}
+}
+
+// showUpload carries over how far the transfer is.
+func (x *run) showUpload(v *api.MigrationVolumeInfo, t *api.VolumeTransfer) {
 	p := t.Status.Progress
 	v.BytesTotal, v.BytesDone, v.BytesPerSecond, v.SecondsLeft = p.BytesTotal, p.BytesDone, p.BytesPerSecond, p.SecondsLeft
+	v.BytesRead, v.BytesChanged, v.BytesUploaded = p.BytesRead, p.BytesChanged, p.BytesUploaded
+	v.Base = t.Spec.From
 	v.Status = api.MigrationStatusInProgress
 	v.Reason = fmt.Sprintf("Volume migration has started. Backup in progress. BytesDone: %d BytesTotal: %d ETA: %d seconds",
 		p.BytesDone, p.BytesTotal, p.SecondsLeft)
@@ -59,7 +119,8 @@ func (x *run) uploadVolume(ctx context.Context, v *api.MigrationVolumeInfo, secr
 	case api.TransferSucceeded:
 		v.Image, v.BytesTotal, v.BytesDone = t.Status.Image, t.Status.Size, t.Status.Size
 		v.BytesPerSecond, v.SecondsLeft = 0, 0
-		v.Reason = "Backup is complete."
+		v.Rung, v.Reason = t.Status.Method, "Backup is complete."
+		x.tellMethod(*v, t)
 	case api.TransferFailed:
 		v.Status, v.Reason = api.MigrationStatusFailed, t.Status.Message
 	default:
@@ -67,33 +128,44 @@ func (x *run) uploadVolume(ctx context.Context, v *api.MigrationVolumeInfo, secr
 			v.Reason += " " + t.Status.Message
 		}
 	}
-	return nil
 }
 
-func (x *run) startUpload(ctx context.Context, v *api.MigrationVolumeInfo, secret string) error {
+// exposureOwner is each volume's own, so that one is taken down without the others.
+func (x *run) exposureOwner(v api.MigrationVolumeInfo) csi.Owner {
+	return csi.Owner{
+		UID:  types.UID(string(x.m.UID) + "-" + digest(v.Namespace+"/"+v.PersistentVolumeClaim)),
+		Name: x.owner().Name,
+	}
+}
+
+// exposure is what is asked for to bring the volume's content to a node.
+func (x *run) exposure(v api.MigrationVolumeInfo) csi.ExposureRequest {
 	request := csi.ExposureRequest{
-		Owner: x.owner(), Name: x.nameFor(v.Namespace, v.PersistentVolumeClaim) + "-" + strings.ToLower(string(v.Method)),
+		Owner: x.exposureOwner(v), Name: x.nameFor(v.Namespace, v.PersistentVolumeClaim) + "-" + strings.ToLower(string(v.Method)),
 		Namespace: v.Namespace, Claim: v.PersistentVolumeClaim, Mode: csi.Filesystem,
 	}
 	if v.Method == api.MethodBlock {
 		request.Mode = csi.Block
 	}
-	taken := metav1.NewTime(x.Now())
 	if !v.Live {
-		state, err := x.snapshot(ctx, *v)
-		if err != nil {
-			return err
-		}
-		request.Snapshot, taken = x.nameFor(v.Namespace, v.PersistentVolumeClaim), metav1.NewTime(state.Taken)
+		request.Snapshot = x.snapshotOf(v)
 	}
-	mounted, err := x.Snapshots.EnsureExposure(ctx, request)
-	if errors.Is(err, csi.ErrNoBlocks) && x.m.Spec.Method == api.MethodAuto {
-		v.Method, v.MethodReason = api.MethodFilesystem, "the storage refused to give the snapshot as a block device; files are read from it"
-		x.warn("BlocksRefused", "claim %s/%s: %s", v.Namespace, v.PersistentVolumeClaim, v.MethodReason)
-		return nil
+	return request
+}
+
+// expose brings the volume's content to a node, or tells how far it is.
+func (x *run) expose(ctx context.Context, v *api.MigrationVolumeInfo) (csi.Mounted, error) {
+	mounted, err := x.Snapshots.EnsureExposure(ctx, x.exposure(*v))
+	if csi.IsFinal(err) && !errors.Is(err, csi.ErrNoBlocks) {
+		return mounted, final("ExposureFailed", "claim %s/%s: %w", v.Namespace, v.PersistentVolumeClaim, err)
 	}
-	if csi.IsFinal(err) {
-		return final("ExposureFailed", "claim %s/%s: %w", v.Namespace, v.PersistentVolumeClaim, err)
+	return mounted, err
+}
+
+func (x *run) startUpload(ctx context.Context, v *api.MigrationVolumeInfo, secret string) error {
+	mounted, err := x.expose(ctx, v)
+	if errors.Is(err, csi.ErrNoBlocks) {
+		return x.takeFiles(ctx, v, err)
 	}
 	if err != nil {
 		return err
@@ -102,17 +174,37 @@ func (x *run) startUpload(ctx context.Context, v *api.MigrationVolumeInfo, secre
 		v.Reason = "Volume migration has started. Backup in progress. Waiting for the volume to be exposed: " + mounted.Waiting
 		return nil
 	}
+	if v.Taken == nil {
+		now := metav1.NewTime(x.Now())
+		v.Taken = &now
+		return nil // Remembered first: whoever repeats the transfer repeats this moment.
+	}
+	trackable, err := x.trackable(ctx, *v)
+	if err != nil {
+		return err
+	}
+	base, err := x.baseOf(ctx, v)
+	if err != nil {
+		return err
+	}
 	t := api.VolumeTransfer{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: x.Namespace, Name: x.nameFor(v.Namespace, v.PersistentVolumeClaim),
-			Labels:      map[string]string{labelOwner: string(x.m.UID), labelManaged: managedBy},
+			Labels:      map[string]string{transfer.LabelOwner: string(x.m.UID), labelManaged: managedBy},
 			Annotations: map[string]string{annotationOwnerNS: x.m.Namespace, annotationOwnerName: x.m.Name},
 		},
 		Spec: api.VolumeTransferSpec{
-			Direction: api.Upload, Node: mounted.Node, Round: x.m.Status.Round, RepositorySecret: secret, Taken: &taken,
+			Direction: api.Upload, Node: mounted.Node, Round: x.m.Status.Round, RepositorySecret: secret, Taken: v.Taken,
 			Volume: api.TransferVolume{Cluster: x.ClusterID, Namespace: v.Namespace, Name: v.PersistentVolumeClaim},
 			Mount:  api.VolumeMount{PodUID: mounted.PodUID, PersistentVolume: mounted.PersistentVolume, Mode: string(mounted.Mode)},
+
+			Snapshot: trackable,
 		},
+	}
+	if base != nil {
+		t.Spec.Base, t.Spec.From = base, base.Image
+	} else if t.Spec.From, err = x.activatedImage(ctx, v); err != nil {
+		return err
 	}
 	if err := x.Client.Create(ctx, &t); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("create transfer %s: %w", t.Name, err)
@@ -120,86 +212,17 @@ func (x *run) startUpload(ctx context.Context, v *api.MigrationVolumeInfo, secre
 	return nil
 }
 
-// seal adds the objects and signs the round, once.
-func (x *run) seal(ctx context.Context) error {
-	location, err := backupLocation(x.pair)
+// takeFiles reads files where the storage turned out to have no blocks, unless
+// blocks were asked for.
+func (x *run) takeFiles(ctx context.Context, v *api.MigrationVolumeInfo, refused error) error {
+	pvc, err := x.claimOf(ctx, *v)
 	if err != nil {
 		return err
 	}
-	loc, err := x.Locator.ForPeer(ctx, x.peer, location)
-	if err != nil {
-		return err
+	if x.ruleFor(pvc).Method != migrate.MethodAuto {
+		return final("ExposureFailed", "claim %s/%s: %w", v.Namespace, v.PersistentVolumeClaim, refused)
 	}
-	repository, err := x.Opener.Open(ctx, loc, false)
-	if err != nil {
-		return err
-	}
-	err = x.sealIn(ctx, repository)
-	if err = errors.Join(err, repository.Close(ctx)); err != nil {
-		return fmt.Errorf("seal round %s: %w", x.m.Status.Round, err)
-	}
-	now := metav1.NewTime(x.Now())
-	x.mark(conditionSealed, "Sealed", "recovery point "+x.m.Status.Round+" at "+now.UTC().Format("2006-01-02T15:04:05Z"))
+	v.Method, v.MethodReason = api.MethodFilesystem, "the storage refused to give the snapshot as a block device; files are read from it"
+	x.warn("BlocksRefused", "claim %s/%s: %s", v.Namespace, v.PersistentVolumeClaim, v.MethodReason)
 	return nil
-}
-
-func (x *run) sealIn(ctx context.Context, repository snapshot.Repository) error {
-	_, err := repository.Sealed(ctx, x.application(), x.m.Status.Round)
-	if err == nil {
-		return nil // A crash came between sealing and remembering it.
-	}
-	if !errors.Is(err, snapshot.ErrNotFound) {
-		return err
-	}
-	point := snapshot.RecoveryPoint{App: x.application(), Round: x.m.Status.Round, Cluster: x.ClusterID, Sealed: x.Now().UTC()}
-	for _, v := range x.m.Status.Volumes {
-		image, err := repository.Image(ctx, snapshot.ImageID(v.Image))
-		if err != nil {
-			return fmt.Errorf("image %s of claim %s/%s: %w", v.Image, v.Namespace, v.PersistentVolumeClaim, err)
-		}
-		point.Images = append(point.Images, image)
-	}
-	objects, err := x.collect(ctx)
-	if err != nil {
-		return err
-	}
-	key, err := x.peer.SealingPrivateKey()
-	if err != nil {
-		return err
-	}
-	sealed, err := snapshot.Seal(point, objects, key)
-	if err != nil {
-		return err
-	}
-	return repository.Seal(ctx, sealed)
-}
-
-// collect gives the round's objects as YAML.
-func (x *run) collect(ctx context.Context) ([]byte, error) {
-	s := x.m.Spec
-	found, err := workload.Collect(ctx, x.Objects, workload.Selection{
-		Namespaces: s.Namespaces, Selectors: s.Selectors, ExcludeSelectors: s.ExcludeSelectors,
-		ExcludeResourceTypes: s.ExcludeResourceTypes, IncludeOptionalResourceTypes: s.IncludeOptionalResourceTypes,
-		IncludeNetworkPolicyWithCIDR: isTrue(s.IncludeNetworkPolicyWithCIDR, false),
-		IgnoreOwnerReferencesCheck:   isTrue(s.IgnoreOwnerReferencesCheck, false),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("collect objects: %w", err)
-	}
-	kept := slices.DeleteFunc(found.Objects, func(o unstructured.Unstructured) bool { return !x.wanted(o) })
-	return workload.Encode(kept)
-}
-
-// wanted leaves out claims whose data does not move: the target would make
-// empty volumes for them.
-func (x *run) wanted(o unstructured.Unstructured) bool {
-	switch {
-	case o.GetKind() == "Namespace":
-		return true
-	case o.GetKind() != "PersistentVolumeClaim" || o.GroupVersionKind().Group != "":
-		return isTrue(x.m.Spec.IncludeResources, true)
-	}
-	return slices.ContainsFunc(x.m.Status.Volumes, func(v api.MigrationVolumeInfo) bool {
-		return v.Namespace == o.GetNamespace() && v.PersistentVolumeClaim == o.GetName()
-	})
 }

@@ -9,6 +9,10 @@ package migrate
 
 import "errors"
 
+// ErrActivated says that the application was activated on the target: it is the
+// active side now, and takes no round of the source any more.
+var ErrActivated = errors.New("the application was activated on the target")
+
 // ErrUnknownRound says that the target was never told of the round, or has
 // forgotten it.
 var ErrUnknownRound = errors.New("the target does not know this round")

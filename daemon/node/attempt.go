@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,6 +22,9 @@ type attempt struct {
 	repository snapshot.Repository
 	volumes    published
 	progress   snapshot.Progress
+	// missed is the reason why a better method was not possible; empty where none
+	// was to be expected.
+	missed string
 }
 
 func (a *attempt) uploadBlocks(ctx context.Context) (_ result, err error) {
@@ -39,36 +44,29 @@ func (a *attempt) uploadBlocks(ctx context.Context) (_ result, err error) {
 	if image.Filesystem, err = a.cfg.Devices.Filesystem(source); err != nil {
 		return result{}, fmt.Errorf("look for a filesystem on %s: %w", path, err)
 	}
-	request := snapshot.BackupRequest{Source: source, Image: image, Progress: a.progress}
-	if request.Image.Method, request.Extents, err = ladder(source); err != nil {
-		return result{}, fmt.Errorf("list what is allocated in %s: %w", path, err)
-	}
+	var committed snapshot.Image
 	var stats snapshot.Stats
-	committed, err := a.withParent(ctx, snapshot.Block, func(parent snapshot.ImageID) (image snapshot.Image, err error) {
-		request.Parent = parent
-		image, stats, err = snapshot.Backup(ctx, request, a.repository)
-		return image, err
+	l := &ladder{attempt: a, source: source}
+	err = l.climb(ctx, func(ctx context.Context, r rung) (err error) {
+		// The snapshot of one round and time is one moment: a killed attempt is gone on with.
+		request := snapshot.BackupRequest{Source: source, Image: image, Moment: image.Taken.String(), Extents: r.extents, Limiter: a.cfg.Limiters.Volumes, Budget: a.cfg.Budget, Progress: a.progress}
+		request.Image.Method = r.method
+		if r.method == snapshot.MethodDelta {
+			request.Parent = r.parent
+			committed, stats, err = snapshot.Backup(ctx, request, a.repository)
+			return err
+		}
+		committed, err = a.withParent(ctx, snapshot.Block, func(parent snapshot.ImageID) (image snapshot.Image, err error) {
+			request.Parent = parent
+			image, stats, err = snapshot.Backup(ctx, request, a.repository)
+			return image, err
+		})
+		return err
 	})
 	if err != nil {
 		return result{}, err
 	}
-	return resultOf(committed, stats), nil
-}
-
-// ladder finds the cheapest way to read all that matters: what the file says is
-// allocated, else every byte.
-func ladder(source Source) (snapshot.Method, []snapshot.Extent, error) {
-	extents, err := source.Allocated()
-	switch {
-	case errors.Is(err, errors.ErrUnsupported):
-		return snapshot.MethodScan, nil, nil
-	case err != nil:
-		return "", nil, err
-	case extents == nil:
-		// The engine takes nil for the whole volume, and none is what is meant.
-		extents = []snapshot.Extent{}
-	}
-	return snapshot.MethodAllocated, extents, nil
+	return a.uploaded(committed, stats), nil
 }
 
 func (a *attempt) uploadTree(ctx context.Context) (_ result, err error) {
@@ -82,6 +80,7 @@ func (a *attempt) uploadTree(ctx context.Context) (_ result, err error) {
 	}
 	defer func() { joinClose(&err, path, root.Close()) }()
 	image.Method = snapshot.MethodFiles
+	a.note(ctx, image.Method, "the volume is read as files, which are compared with the last image's by size and times", "")
 	var stats latest
 	committed, err := a.withParent(ctx, snapshot.Tree, func(parent snapshot.ImageID) (snapshot.Image, error) {
 		return a.repository.BackupTree(ctx, path, image, parent, func(s snapshot.Stats) {
@@ -92,7 +91,7 @@ func (a *attempt) uploadTree(ctx context.Context) (_ result, err error) {
 	if err != nil {
 		return result{}, err
 	}
-	return resultOf(committed, stats.get()), nil
+	return a.uploaded(committed, stats.get()), nil
 }
 
 func (a *attempt) applyBlocks(ctx context.Context) (_ result, err error) {
@@ -116,9 +115,21 @@ func (a *attempt) applyBlocks(ctx context.Context) (_ result, err error) {
 		}
 		return result{}, final("the volume has %d bytes and the image %s has %d: make its claim larger", sink.Size(), image.ID, image.Size)
 	}
+	if a.transfer.Spec.Reconcile {
+		stats, err := snapshot.Reconcile(ctx, snapshot.ReconcileRequest{
+			Sink: sink, To: image.ID, Verify: snapshot.VerifyReadBack, Limiter: a.cfg.Limiters.Volumes, Budget: a.cfg.Budget, Progress: a.progress,
+		}, a.repository)
+		if err != nil {
+			return result{}, err
+		}
+		return resultOf(image, stats), nil
+	}
 	request := snapshot.ApplyRequest{
 		Sink: sink, To: image.ID, From: snapshot.ImageID(a.transfer.Spec.From),
-		Verify: snapshot.VerifyReadBack, Progress: a.progress,
+		Verify: verifyMode(a.transfer.Spec.Verify), Limiter: a.cfg.Limiters.Volumes, Budget: a.cfg.Budget, Progress: a.progress,
+	}
+	if err := a.remember(ctx, &request); err != nil {
+		return result{}, err
 	}
 	stats, err := snapshot.Apply(ctx, request, a.repository)
 	if errors.Is(err, snapshot.ErrNoBase) {
@@ -130,6 +141,25 @@ func (a *attempt) applyBlocks(ctx context.Context) (_ result, err error) {
 		return result{}, err
 	}
 	return resultOf(image, stats), nil
+}
+
+// remember lets an Apply that is cut short go on where it was, as long as this
+// node's cache lasts. Nothing but time depends on it.
+func (a *attempt) remember(ctx context.Context, r *snapshot.ApplyRequest) error {
+	if a.cfg.CacheDir == "" {
+		return nil
+	}
+	dir := filepath.Join(a.cfg.CacheDir, "journals")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make a folder for journals: %w", err)
+	}
+	volume := a.transfer.Spec.Mount.PersistentVolume
+	r.Journal, r.SinkID = snapshot.JournalFile(filepath.Join(dir, volume)), volume
+	r.Notice = func(text string) {
+		log.FromContext(ctx).Info("the journal was not trusted", "transfer", a.transfer.Name, "because", text)
+		a.event(a.transfer, corev1.EventTypeNormal, "JournalNotTrusted", text)
+	}
+	return nil
 }
 
 func (a *attempt) applyTree(ctx context.Context) (_ result, err error) {
@@ -144,6 +174,9 @@ func (a *attempt) applyTree(ctx context.Context) (_ result, err error) {
 	defer func() { joinClose(&err, path, root.Close()) }()
 	stats, err := a.repository.RestoreTree(ctx, image.ID, path, a.progress)
 	if err != nil {
+		return result{}, err
+	}
+	if err := a.verifyTree(ctx, image.ID, path, &stats); err != nil {
 		return result{}, err
 	}
 	return resultOf(image, stats), nil
@@ -228,6 +261,13 @@ func volumeOf(v api.TransferVolume) snapshot.Volume {
 
 func resultOf(image snapshot.Image, stats snapshot.Stats) result {
 	return result{image: image.ID, filesystem: image.Filesystem, size: image.Size, method: image.Method, stats: stats}
+}
+
+// uploaded is the result of a run that read its volume.
+func (a *attempt) uploaded(image snapshot.Image, stats snapshot.Stats) result {
+	r := resultOf(image, stats)
+	r.missed = a.missed
+	return r
 }
 
 // orEmpty lets a missing result stand beside an error.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -55,10 +56,24 @@ type Config struct {
 	KubeletDir string
 	Opener     snapshot.Opener
 	Devices    Devices
+	// Tracker asks storages what to read; nil asks none, and volumes are read
+	// without their help.
+	Tracker Tracker
+	// Metrics is where this package's metrics are registered; nil for none.
+	Metrics prometheus.Registerer
 	// CacheDir keeps what is read from repositories often.
 	CacheDir string
+	// Patience is how long a transfer may get no further before it is given up; zero
+	// for DefaultPatience.
+	Patience time.Duration
 	// Transfers is how many run at once.
 	Transfers int
+	// Budget bounds what they hold in memory together; Opener counts files to it too.
+	// Nil for one of snapshot.DefaultBudget.
+	Budget *snapshot.Budget
+	// Limiters bound them together; Opener holds to the one of stores. They follow
+	// the TransferLimit of Namespace.
+	Limiters Limiters
 	// PlainFiles accepts files in place of devices and folders in place of
 	// mounts, for clusters whose kubelet cannot mount.
 	PlainFiles bool
@@ -71,6 +86,9 @@ func (c Config) check() error {
 		if value == "" {
 			return fmt.Errorf("set up the node's daemon: it has no %s", name)
 		}
+	}
+	if c.Limiters.Store == nil || c.Limiters.Volumes == nil {
+		return errors.New("set up the node's daemon: it has no limiters")
 	}
 	if c.Opener == nil || c.Devices == nil {
 		return errors.New("set up the node's daemon: it has nothing to open repositories or devices with")
@@ -100,6 +118,10 @@ func Setup(mgr ctrl.Manager, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("set up the node's daemon: %w", err)
 	}
+	limits := &limitsReconciler{client: mgr.GetClient(), events: mgr.GetEventRecorder("godwit-node"), node: cfg.NodeName, limiters: cfg.Limiters}
+	if err := limits.setup(mgr, cfg.Namespace); err != nil {
+		return fmt.Errorf("set up the node's daemon: %w", err)
+	}
 	return nil
 }
 
@@ -110,8 +132,18 @@ func newReconciler(c client.Client, live client.Reader, recorder events.EventRec
 	if cfg.Transfers <= 0 {
 		cfg.Transfers = DefaultTransfers
 	}
+	if cfg.Patience <= 0 {
+		cfg.Patience = DefaultPatience
+	}
+	if cfg.Budget == nil {
+		cfg.Budget = snapshot.NewBudget(0)
+	}
 	r := &Reconciler{client: c, live: live, now: now, cfg: cfg}
-	runner := &runner{client: c, live: live, events: recorder, now: now, cfg: cfg}
+	counted, err := newMetrics(cfg.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	runner := &runner{client: c, live: live, events: recorder, now: now, cfg: cfg, metrics: counted}
 	r.work = newWorker(cfg.Transfers, runner.run)
 	return r, nil
 }

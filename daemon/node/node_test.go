@@ -114,6 +114,9 @@ func TestDaemonThatIsKilledGoesOn(t *testing.T) {
 		image = s.Image
 	}
 	r.wantFile(dst, want)
+	if left, err := os.ReadDir(filepath.Join(r.cache, "journals")); err != nil || len(left) != 0 {
+		t.Fatalf("journals %v, %v: the apply that ended needs none", left, err)
+	}
 	if n := len(r.images()); n != 1 {
 		t.Fatalf("%d images, want one", n)
 	}
@@ -281,7 +284,7 @@ func TestNamesCannotLeaveKubeletsFolder(t *testing.T) {
 	for _, m := range []api.VolumeMount{
 		{PersistentVolume: "..", PodUID: podUID}, {PersistentVolume: "pv", PodUID: "../../../etc/shadow"}, {PersistentVolume: "", PodUID: podUID},
 	} {
-		if _, err := (published{plainFiles: true}).device(m); !isLasting(err) {
+		if _, err := (published{plainFiles: true}).device(m); !isLasting(err, 1) {
 			t.Errorf("%+v: error %v, want a lasting one", m, err)
 		}
 	}
@@ -318,15 +321,16 @@ func TestAttemptsAreCountedAndEnd(t *testing.T) {
 	r := newRig(t)
 	r.upload("up", "pv", "1")
 	stale := r.get("up")
-	stale.Status.Attempts = maxAttempts - 1
+	begun := metav1.NewTime(time.Now().Add(-DefaultPatience - time.Minute))
+	stale.Status.Attempts, stale.Status.StartTime = maxAttempts-1, &begun
 	r.must(r.client.Status().Update(t.Context(), stale))
 	s := r.daemon().finish("up").Status
-	if s.Phase != api.TransferFailed || !strings.HasPrefix(s.Message, "given up after 10 attempts: ") {
+	if s.Phase != api.TransferFailed || !strings.HasPrefix(s.Message, "given up after 10 attempts, since it gets no further: ") {
 		t.Fatalf("status %+v", s)
 	}
 	now := time.Now()
 	crashed := api.VolumeTransferStatus{Phase: api.TransferRunning, Attempts: maxAttempts}
-	if markStarted(&crashed, now) || crashed.Phase != api.TransferFailed {
+	if markStarted(&crashed, now, DefaultPatience) || crashed.Phase != api.TransferFailed {
 		t.Fatalf("status %+v: a transfer that ends its daemon is started for ever", crashed)
 	}
 }
@@ -381,6 +385,25 @@ func TestRateIsAnAverageOfTheLastSeconds(t *testing.T) {
 		p = m.progress(at.Add(time.Duration(i)*time.Second), snapshot.Stats{Total: 200_000, Done: done})
 	}
 	if p.BytesPerSecond != 10 || p.SecondsLeft != (200_000-100_300)/10 {
+		t.Fatalf("%+v", p)
+	}
+}
+
+func TestRateIsHeldAtTheEnd(t *testing.T) {
+	var m meter
+	at := time.Unix(0, 0)
+	var p api.TransferProgress
+	for i := range 60 {
+		p = m.progress(at.Add(time.Duration(i)*time.Second), snapshot.Stats{Total: 200, Done: min(200, int64(10*i))})
+	}
+	if p.BytesPerSecond != 10 || p.SecondsLeft != 0 || p.BytesDone != 200 {
+		t.Fatalf("%+v: all was through after 20 s, at 10 bytes a second", p)
+	}
+	// A slower method begins anew.
+	for i := range 3 {
+		p = m.progress(at.Add(time.Duration(60+i)*time.Second), snapshot.Stats{Total: 1000, Done: int64(5 * i)})
+	}
+	if p.BytesPerSecond != 5 || p.SecondsLeft != 198 {
 		t.Fatalf("%+v", p)
 	}
 }

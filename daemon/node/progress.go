@@ -33,9 +33,18 @@ type sample struct {
 	done int64
 }
 
-// progress adds a sample and returns how far the transfer is.
+// progress adds a sample and returns how far the transfer is. Where all bytes
+// are through, storing the rest still takes its time: the rate is the one at
+// which they went, not one that falls to nothing.
 func (m *meter) progress(now time.Time, s snapshot.Stats) api.TransferProgress {
-	m.samples = append(m.samples, sample{now, s.Done})
+	n := len(m.samples)
+	if n > 0 && s.Done < m.samples[n-1].done {
+		m.samples, n = nil, 0 // It was begun anew, by another method.
+	}
+	if ended := n > 1 && s.Total > 0 && m.samples[n-1].done >= s.Total; !ended {
+		m.samples = append(m.samples, sample{now, s.Done})
+	}
+	now = m.samples[len(m.samples)-1].at
 	// One sample from before the window stays, so that the window is full.
 	for len(m.samples) > 2 && now.Sub(m.samples[1].at) >= rateWindow {
 		m.samples = m.samples[1:]

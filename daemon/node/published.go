@@ -52,6 +52,13 @@ func (p published) directory(m api.VolumeMount) (string, *os.File, error) {
 		return "", nil, err
 	}
 	path := filepath.Join(p.kubeletDir, "pods", string(m.PodUID), "volumes", "kubernetes.io~csi", m.PersistentVolume, "mount")
+	if p.plainFiles { // In place of a mount there may be a link to the folder.
+		real, err := filepath.EvalSymlinks(path)
+		if err != nil {
+			return "", nil, unpublished(path, err)
+		}
+		path = real
+	}
 	root, err := os.OpenFile(path, unix.O_DIRECTORY|unix.O_NOFOLLOW|os.O_RDONLY, 0) //nolint:gosec // its parts were checked
 	if err != nil {
 		return "", nil, unpublished(path, err)

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// maxAttempts bounds how often a transfer is started.
+	// maxAttempts bounds how often a transfer is started that gets no further.
 	maxAttempts = 10
 	firstPause  = time.Second
 	longPause   = time.Minute
@@ -86,7 +86,7 @@ func (r *Reconciler) start(ctx context.Context, cached *api.VolumeTransfer) erro
 		}
 	}
 	before = t.DeepCopy()
-	started = markStarted(&t.Status, r.now())
+	started = markStarted(&t.Status, r.now(), r.cfg.Patience)
 	if err := r.client.Status().Patch(ctx, &t, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		started = false
 		return fmt.Errorf("start transfer %s: %w", t.Name, err)
@@ -99,10 +99,10 @@ func (r *Reconciler) start(ctx context.Context, cached *api.VolumeTransfer) erro
 
 // markStarted counts the attempt, or gives up where there were too many: a
 // transfer that ends its daemon each time would otherwise do so for ever.
-func markStarted(s *api.VolumeTransferStatus, now time.Time) bool {
+func markStarted(s *api.VolumeTransferStatus, now time.Time, patience time.Duration) bool {
 	at := metav1.NewTime(now)
 	s.Heartbeat = &at
-	if s.Attempts >= maxAttempts {
+	if hopeless(*s, now, patience) {
 		s.Phase, s.FinishTime = api.TransferFailed, &at
 		s.Message = fmt.Sprintf("given up after %d attempts, the last of which ended with its daemon: see the daemon's log, then make another transfer", s.Attempts)
 		return false

@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -38,11 +40,20 @@ type rig struct {
 	t       *testing.T
 	client  client.Client
 	kubelet string
+	cache   string
 	devices *files
 	opener  snapshot.Opener
 	events  *events.FakeRecorder
 	plain   bool
 	places  int
+	tracker *storage
+	metrics *prometheus.Registry
+	// patience is the daemon's; zero for the usual one.
+	patience time.Duration
+	// limiters are those of every daemon of the node.
+	limiters Limiters
+	// store is the folder of the repository.
+	store string
 }
 
 func newRig(t *testing.T) *rig {
@@ -56,9 +67,14 @@ func newRig(t *testing.T) *rig {
 	location := snapshot.Location{Type: snapshot.Filesystem, Path: t.TempDir(), Password: "secret"}
 	c := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&api.VolumeTransfer{}).
 		WithObjects(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: home, Name: secret}, Data: location.Data()}).Build()
+	limiters, err := NewLimiters()
+	if err != nil {
+		t.Fatal(err)
+	}
 	return &rig{
-		t: t, client: c, kubelet: t.TempDir(), devices: &files{}, opener: kopiastore.New(),
-		events: events.NewFakeRecorder(1000), plain: true, places: 2,
+		store: location.Path, limiters: limiters,
+		t: t, client: c, kubelet: t.TempDir(), cache: t.TempDir(), devices: &files{}, opener: kopiastore.New(kopiastore.WithLimiter(limiters.Store)),
+		events: events.NewFakeRecorder(1000), plain: true, places: 2, tracker: &storage{},
 	}
 }
 
@@ -75,16 +91,37 @@ type daemon struct {
 	rig *rig
 	// kill ends its context, wait waits for all that it runs.
 	kill, wait func()
+	turn       func(context.Context, types.NamespacedName) (ctrl.Result, error)
 }
 
 func (r *rig) daemon() *daemon {
 	r.t.Helper()
+	return r.daemonWith(r.devices)
+}
+
+func (r *rig) daemonWith(devices Devices) *daemon {
+	r.t.Helper()
+	r.metrics = prometheus.NewRegistry()
 	reconciler, err := newReconciler(r.client, r.client, r.events, time.Now, Config{
-		NodeName: "n1", ClusterID: "c1", Namespace: home, KubeletDir: r.kubelet, Opener: r.opener, Devices: r.devices,
-		CacheDir: r.t.TempDir(), Transfers: r.places, PlainFiles: r.plain,
+		NodeName: "n1", ClusterID: "c1", Namespace: home, KubeletDir: r.kubelet, Opener: r.opener, Devices: devices,
+		CacheDir: r.cache, Transfers: r.places, PlainFiles: r.plain, Patience: r.patience, Limiters: r.limiters,
+		Tracker: r.tracker, Metrics: r.metrics,
 	})
 	r.must(err)
 	ctx, cancel := context.WithCancel(r.t.Context())
+	// As a controller does: one object is looked at by one turn at a time, and again
+	// after a conflict.
+	var one sync.Mutex
+	turn := func(ctx context.Context, key types.NamespacedName) (ctrl.Result, error) {
+		one.Lock()
+		defer one.Unlock()
+		for {
+			result, err := reconciler.Reconcile(ctx, ctrl.Request{NamespacedName: key})
+			if !apierrors.IsConflict(err) {
+				return result, err
+			}
+		}
+	}
 	var all sync.WaitGroup
 	all.Go(func() { _ = reconciler.work.Start(ctx) })
 	all.Go(func() {
@@ -93,7 +130,7 @@ func (r *rig) daemon() *daemon {
 			case <-ctx.Done():
 				return
 			case e := <-reconciler.work.wake:
-				_, err := reconciler.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(e.Object)})
+				_, err := turn(ctx, client.ObjectKeyFromObject(e.Object))
 				if err != nil && ctx.Err() == nil {
 					r.t.Errorf("reconcile: %v", err)
 				}
@@ -101,13 +138,13 @@ func (r *rig) daemon() *daemon {
 		}
 	})
 	r.t.Cleanup(func() { cancel(); all.Wait() })
-	return &daemon{reconciler, r, cancel, all.Wait}
+	return &daemon{reconciler, r, cancel, all.Wait, turn}
 }
 
 // see plays the watch: the daemon looks at a transfer that has changed.
 func (d *daemon) see(name string) ctrl.Result {
 	d.rig.t.Helper()
-	result, err := d.Reconcile(d.rig.t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Namespace: home, Name: name}})
+	result, err := d.turn(d.rig.t.Context(), types.NamespacedName{Namespace: home, Name: name})
 	d.rig.must(err)
 	return result
 }
@@ -121,9 +158,9 @@ func (r *rig) get(name string) *api.VolumeTransfer {
 
 func (r *rig) eventually(what string, holds func() bool) {
 	r.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			r.t.Fatalf("not within 20 s: %s", what)
+			r.t.Fatalf("not within a minute: %s", what)
 		}
 	}
 }
@@ -199,6 +236,8 @@ type files struct {
 	mu      sync.Mutex
 	gate    chan struct{}
 	entered chan struct{}
+	// silent is for devices that do not tell what they have allocated.
+	silent bool
 }
 
 func (d *files) hold() (release func()) {
@@ -239,6 +278,9 @@ func (d *files) OpenSource(path string) (Source, error) {
 	s, err := blockdev.OpenSource(path)
 	if err != nil {
 		return nil, err
+	}
+	if d.silent {
+		return gatedSource{silent{s}, d}, nil
 	}
 	return gatedSource{s, d}, nil
 }

@@ -33,6 +33,8 @@ type runner struct {
 	events events.EventRecorder
 	now    func() time.Time
 	cfg    Config
+	// metrics counts what was read and how; nil counts nothing.
+	metrics *metrics
 }
 
 // result is what a finished attempt leaves in the status.
@@ -41,7 +43,11 @@ type result struct {
 	filesystem string
 	size       int64
 	method     snapshot.Method
-	stats      snapshot.Stats
+	// missed says why no better method was possible, as attempt has it.
+	missed string
+	stats  snapshot.Stats
+	// differs says where a volume that was compared differs.
+	differs string
 }
 
 // run carries out the transfer, which was marked Running, and returns when
@@ -51,14 +57,20 @@ func (r *runner) run(ctx context.Context, t *api.VolumeTransfer) {
 	logger := log.FromContext(ctx).WithValues("transfer", t.Name, "volume", t.Spec.Volume, "direction", t.Spec.Direction, "attempt", t.Status.Attempts)
 	logger.Info("transfer starts")
 	told := &latest{}
+	working, give := context.WithCancelCause(ctx)
+	defer give(nil)
 	telling, stop := context.WithCancel(ctx)
 	var teller sync.WaitGroup
 	// A patch also reads the object back, while the attempt reads its own.
 	reported := t.DeepCopy()
-	teller.Go(func() { r.tell(telling, reported, told) })
-	done, err := r.attempt(ctx, t, told)
+	teller.Go(func() { r.tell(telling, reported, told, give) })
+	done, err := r.attempt(working, t, told)
+	if stuck := context.Cause(working); err != nil && errors.Is(stuck, errStuck) {
+		err = stuck
+	}
 	stop()
 	teller.Wait()
+	t.Status.Furthest, t.Status.LastProgress = reported.Status.Furthest, reported.Status.LastProgress
 	if ctx.Err() != nil {
 		logger.Info("transfer was stopped")
 		return
@@ -68,6 +80,7 @@ func (r *runner) run(ctx context.Context, t *api.VolumeTransfer) {
 		logger.Error(err, "transfer failed", "phase", t.Status.Phase)
 	} else {
 		r.markSucceeded(t, done)
+		r.metrics.count(t, done)
 		logger.Info("transfer succeeded", "image", done.image, "method", done.method, "stats", done.stats)
 	}
 	r.write(ctx, t)
@@ -101,6 +114,8 @@ func (r *runner) attempt(ctx context.Context, t *api.VolumeTransfer, told *lates
 		return a.applyBlocks(ctx)
 	case t.Spec.Direction == api.Apply && t.Spec.Mount.Mode == modeFilesystem:
 		return a.applyTree(ctx)
+	case t.Spec.Direction == api.Compare && t.Spec.Mount.Mode == modeBlock:
+		return a.compareBlocks(ctx)
 	}
 	return result{}, final("this daemon knows no transfer with direction %q and mode %q: give controller and nodes the same version", t.Spec.Direction, t.Spec.Mount.Mode)
 }
@@ -124,10 +139,11 @@ func (r *runner) location(ctx context.Context, name string) (snapshot.Location, 
 }
 
 // tell writes the progress as long as the run lasts.
-func (r *runner) tell(ctx context.Context, t *api.VolumeTransfer, told *latest) {
+func (r *runner) tell(ctx context.Context, t *api.VolumeTransfer, told *latest, give context.CancelCauseFunc) {
 	tick := time.NewTicker(tellInterval)
 	defer tick.Stop()
 	var m meter
+	dog := watchdog{patience: r.cfg.Patience}
 	for {
 		select {
 		case <-ctx.Done():
@@ -136,9 +152,20 @@ func (r *runner) tell(ctx context.Context, t *api.VolumeTransfer, told *latest) 
 		}
 		before := t.DeepCopy()
 		now := metav1.NewTime(r.now())
+		if paused := r.cfg.Limiters.paused(now.Time); paused {
+			dog.pause()
+			t.Status.Message, t.Status.LastProgress = pausedMessage, &now
+		} else if t.Status.Message == pausedMessage {
+			t.Status.Message = ""
+		}
+		if stuck := dog.look(now.Time, told.get()); stuck != nil {
+			give(stuck)
+			t.Status.Message = stuck.Error()
+		}
 		t.Status.Progress = m.progress(now.Time, told.get())
+		noteProgress(&t.Status, now.Time)
 		beaten := t.Status.Heartbeat != nil && now.Sub(t.Status.Heartbeat.Time) < beatInterval
-		if beaten && t.Status.Progress == before.Status.Progress {
+		if beaten && t.Status.Progress == before.Status.Progress && t.Status.Message == before.Status.Message {
 			continue
 		}
 		t.Status.Heartbeat = &now
@@ -157,7 +184,7 @@ func (r *runner) markSucceeded(t *api.VolumeTransfer, done result) {
 	s := &t.Status
 	s.Phase, s.Message, s.Heartbeat, s.FinishTime = api.TransferSucceeded, "", &now, &now
 	s.Image, s.Filesystem, s.Size, s.Method = string(done.image), done.filesystem, done.size, string(done.method)
-	s.Progress = counts(done.stats)
+	s.Progress, s.Differs = counts(done.stats), done.differs
 	if elapsed := now.Sub(s.StartTime.Time); elapsed > 0 {
 		s.Progress.BytesPerSecond = int64(math.Round(float64(done.stats.Done) / elapsed.Seconds()))
 	}
@@ -171,11 +198,11 @@ func (r *runner) markFailed(t *api.VolumeTransfer, stats snapshot.Stats, err err
 	s.Heartbeat = &now
 	s.Progress = counts(stats)
 	switch {
-	case isLasting(err):
+	case isLasting(err, s.Attempts):
 		s.Phase, s.FinishTime, s.Message = api.TransferFailed, &now, err.Error()
-	case s.Attempts >= maxAttempts:
+	case hopeless(*s, now.Time, r.cfg.Patience):
 		s.Phase, s.FinishTime = api.TransferFailed, &now
-		s.Message = fmt.Sprintf("given up after %d attempts: %v", s.Attempts, err)
+		s.Message = fmt.Sprintf("given up after %d attempts, since it gets no further: %v", s.Attempts, err)
 	default:
 		s.Phase = api.TransferPending
 		s.Message = fmt.Sprintf("attempt %d failed and is repeated at %s: %v", s.Attempts, pause(*s).UTC().Format(time.TimeOnly), err)

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -38,6 +39,10 @@ type Locator struct {
 	Namespace string
 	// Host tells this cluster's writes apart from other clusters'.
 	Host string
+	// Mounts are the NFS folders that BackupLocations may name.
+	Mounts []Mount
+	// NodeRole lets BackupLocations take keys of the nodes' role.
+	NodeRole bool
 	// CacheDir is where the controller's own reads are cached.
 	CacheDir string
 }
@@ -57,67 +62,20 @@ func (l Locator) Location(ctx context.Context, name types.NamespacedName) (snaps
 
 // Resolve gives the location that b describes.
 func (l Locator) Resolve(ctx context.Context, b api.BackupLocation) (snapshot.Location, error) {
-	if b.Location.Type != api.S3Location {
-		return snapshot.Location{}, fmt.Errorf("BackupLocation %s/%s %w: type %q is not served: use s3", b.Namespace, b.Name, ErrConfiguration, b.Location.Type)
-	}
-	c := api.S3Config{}
-	if b.Location.S3Config != nil {
-		c = *b.Location.S3Config
-	}
+	e := entry{BackupLocation: b, mounts: l.Mounts, nodeRole: l.NodeRole}
 	if b.Location.SecretConfig != "" {
 		var s corev1.Secret
 		key := types.NamespacedName{Namespace: b.Namespace, Name: b.Location.SecretConfig}
 		err := l.Reader.Get(ctx, key, &s)
 		if apierrors.IsNotFound(err) {
-			return snapshot.Location{}, fmt.Errorf("BackupLocation %s/%s %w: its Secret %s does not exist: create it, or correct location.secretConfig", b.Namespace, b.Name, ErrConfiguration, key.Name)
+			return snapshot.Location{}, e.refuse("its Secret %s does not exist: create it, or correct location.secretConfig", key.Name)
 		}
 		if err != nil {
 			return snapshot.Location{}, fmt.Errorf("read Secret %s of BackupLocation %s: %w", key, b.Name, err)
 		}
-		c = fillFromSecret(c, s.Data)
+		e.secret = s.Data
 	}
-	return s3Location(b, c)
-}
-
-func fillFromSecret(c api.S3Config, data map[string][]byte) api.S3Config {
-	set := func(field *string, key string) {
-		if *field == "" {
-			*field = strings.TrimSpace(string(data[key]))
-		}
-	}
-	set(&c.Endpoint, "endpoint")
-	set(&c.AccessKeyID, "accessKeyID")
-	set(&c.SecretAccessKey, "secretAccessKey")
-	set(&c.Region, "region")
-	set(&c.CABundle, "caBundle")
-	c.DisableSSL = c.DisableSSL || string(data["disableSSL"]) == "true"
-	return c
-}
-
-func s3Location(b api.BackupLocation, c api.S3Config) (snapshot.Location, error) {
-	missing := ""
-	switch {
-	case c.Endpoint == "":
-		missing = "endpoint"
-	case c.AccessKeyID == "":
-		missing = "accessKeyID"
-	case c.SecretAccessKey == "":
-		missing = "secretAccessKey"
-	}
-	if missing != "" {
-		return snapshot.Location{}, fmt.Errorf("BackupLocation %s/%s %w: it has no %s: set it in location.s3Config or in its Secret", b.Namespace, b.Name, ErrConfiguration, missing)
-	}
-	endpoint, plain := strings.CutPrefix(c.Endpoint, "http://")
-	endpoint = strings.TrimPrefix(endpoint, "https://")
-	bucket, prefix, _ := strings.Cut(strings.Trim(b.Location.Path, "/"), "/")
-	if prefix != "" {
-		prefix += "/"
-	}
-	return snapshot.Location{
-		Type: snapshot.S3, Endpoint: strings.TrimSuffix(endpoint, "/"), Bucket: bucket, Prefix: prefix, Region: c.Region,
-		AccessKeyID: c.AccessKeyID, SecretAccessKey: snapshot.Secret(c.SecretAccessKey),
-		CABundle: []byte(c.CABundle), DisableTLS: c.DisableSSL || plain, SkipVerify: c.InsecureSkipVerify,
-	}, nil
+	return e.resolve()
 }
 
 // ForPeer gives the location of the pair's own repository, by way of this
@@ -131,7 +89,11 @@ func (l Locator) ForPeer(ctx context.Context, p pairing.Peer, backupLocation str
 	if err != nil {
 		return snapshot.Location{}, err
 	}
-	loc.Prefix += p.RepositoryPrefix
+	if loc.Type == snapshot.Filesystem {
+		loc.Path = path.Join(loc.Path, path.Join("/", p.RepositoryPrefix))
+	} else {
+		loc.Prefix += p.RepositoryPrefix
+	}
 	loc.Password = snapshot.Secret(p.RepositoryPassword.Reveal())
 	loc.User, loc.Host, loc.CacheDir = "controller", l.Host, l.CacheDir
 	return loc, nil

@@ -3,6 +3,8 @@ package rpc
 import (
 	"fmt"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/godwit-io/godwit/daemon/migrate"
 	"github.com/godwit-io/godwit/pairing"
 	godwitv1 "github.com/godwit-io/godwit/proto/godwit/v1"
@@ -12,6 +14,7 @@ import (
 const (
 	resourceOK     = "Successful"
 	resourceFailed = "Failed"
+	resourcePurged = "Purged"
 )
 
 func claimsTo(claims []migrate.Claim) []*godwitv1.VolumeClaim {
@@ -36,22 +39,43 @@ func claimsFrom(claims []*godwitv1.VolumeClaim) []migrate.Claim {
 	return out
 }
 
+func scheduleTo(s *migrate.Schedule) *godwitv1.Schedule {
+	if s == nil {
+		return nil
+	}
+	return &godwitv1.Schedule{Name: s.Name, Policy: s.Policy, AutoSuspend: s.AutoSuspend, Template: s.Template}
+}
+
+func scheduleFrom(s *godwitv1.Schedule) *migrate.Schedule {
+	if s == nil {
+		return nil
+	}
+	return &migrate.Schedule{Name: s.GetName(), Policy: s.GetPolicy(), AutoSuspend: s.GetAutoSuspend(), Template: s.GetTemplate()}
+}
+
 func statusTo(s migrate.TargetStatus) *godwitv1.StatusResponse {
 	out := &godwitv1.StatusResponse{Phase: string(s.Phase), Message: s.Message}
+	if !s.FirstReady.IsZero() {
+		out.FirstReady = timestamppb.New(s.FirstReady)
+	}
 	for _, v := range s.Volumes {
 		out.Volumes = append(out.Volumes, &godwitv1.VolumeStatus{
 			Namespace: v.Namespace, Name: v.Name, Volume: v.Volume, Phase: v.Phase, Reason: v.Reason,
 			BytesTotal: v.BytesTotal, BytesDone: v.BytesDone, BytesPerSecond: v.BytesPerSecond, SecondsLeft: v.ETASec,
+			BytesWritten: v.BytesWritten,
 		})
 	}
 	for _, r := range s.Resources {
 		told := resourceFailed
-		if r.OK {
+		switch {
+		case r.Purged:
+			told = resourcePurged
+		case r.OK:
 			told = resourceOK
 		}
 		out.Resources = append(out.Resources, &godwitv1.ResourceStatus{
 			Group: r.Group, Version: r.Version, Kind: r.Kind, Namespace: r.Namespace, Name: r.Name,
-			Status: told, Reason: r.Reason,
+			Status: told, Reason: r.Reason, TransformedBy: r.TransformedBy,
 		})
 	}
 	return out
@@ -67,17 +91,21 @@ func statusFrom(s *godwitv1.StatusResponse) (migrate.TargetStatus, error) {
 		return migrate.TargetStatus{}, fmt.Errorf("%w: phase %q is unknown here: run the same version of Godwit on both clusters",
 			pairing.ErrAnswer, s.GetPhase())
 	}
+	if s.GetFirstReady() != nil {
+		out.FirstReady = s.GetFirstReady().AsTime()
+	}
 	for _, v := range s.GetVolumes() {
 		out.Volumes = append(out.Volumes, migrate.TargetVolume{
 			Namespace: v.GetNamespace(), Name: v.GetName(), Volume: v.GetVolume(), Phase: v.GetPhase(), Reason: v.GetReason(),
 			BytesTotal: v.GetBytesTotal(), BytesDone: v.GetBytesDone(),
-			BytesPerSecond: v.GetBytesPerSecond(), ETASec: v.GetSecondsLeft(),
+			BytesPerSecond: v.GetBytesPerSecond(), ETASec: v.GetSecondsLeft(), BytesWritten: v.GetBytesWritten(),
 		})
 	}
 	for _, r := range s.GetResources() {
 		out.Resources = append(out.Resources, migrate.TargetResource{
 			Group: r.GetGroup(), Version: r.GetVersion(), Kind: r.GetKind(), Namespace: r.GetNamespace(), Name: r.GetName(),
-			OK: r.GetStatus() == resourceOK, Reason: r.GetReason(),
+			OK: r.GetStatus() == resourceOK || r.GetStatus() == resourcePurged, Purged: r.GetStatus() == resourcePurged,
+			Reason: r.GetReason(), TransformedBy: r.GetTransformedBy(),
 		})
 	}
 	return out, nil

@@ -29,7 +29,12 @@ type agent struct {
 	preflight migrate.Preflight
 	begin     migrate.Begin
 	status    migrate.RoundRef
-	cancel    migrate.RoundRef
+	cancel    migrate.Cancel
+	vouch     migrate.Vouch
+	hook      migrate.Hook
+	rollBack  migrate.RollBack
+	report    migrate.RollBackReport
+	failOver  migrate.FailOver
 	calls     int
 
 	problems []migrate.Problem
@@ -52,9 +57,9 @@ func (a *agent) called() error {
 	return a.err
 }
 
-func (a *agent) Preflight(_ context.Context, p migrate.Preflight) ([]migrate.Problem, error) {
+func (a *agent) Preflight(_ context.Context, p migrate.Preflight) (migrate.Forecast, error) {
 	a.preflight = p
-	return a.problems, a.called()
+	return migrate.Forecast{Problems: a.problems, Details: []byte("details"), Served: p.Kinds}, a.called()
 }
 
 func (a *agent) Begin(_ context.Context, b migrate.Begin) error {
@@ -67,9 +72,29 @@ func (a *agent) Status(_ context.Context, r migrate.RoundRef) (migrate.TargetSta
 	return a.answer, a.called()
 }
 
-func (a *agent) Cancel(_ context.Context, r migrate.RoundRef) (bool, error) {
+func (a *agent) Hook(_ context.Context, h migrate.Hook) (migrate.HookResult, error) {
+	a.hook = h
+	return migrate.HookResult{Job: "j", Done: true, OK: true, Message: "m", Log: "l"}, a.called()
+}
+
+func (a *agent) Cancel(_ context.Context, r migrate.Cancel) (bool, error) {
 	a.cancel = r
 	return a.done, a.called()
+}
+
+func (a *agent) Vouch(_ context.Context, v migrate.Vouch) error {
+	a.vouch = v
+	return a.called()
+}
+
+func (a *agent) FailOver(_ context.Context, f migrate.FailOver) (migrate.FailOverReport, error) {
+	a.failOver = f
+	return migrate.FailOverReport{Stage: "LastMileMigration", Ended: true, Good: true, Message: "m"}, a.called()
+}
+
+func (a *agent) RollBack(_ context.Context, r migrate.RollBack) (migrate.RollBackReport, error) {
+	a.rollBack = r
+	return a.report, a.called()
 }
 
 // clusters is a target that listens on loopback, and a source paired with it.
@@ -91,7 +116,7 @@ func pair(t *testing.T, scope pairing.Scope) *clusters {
 	}
 	server := pairingrpc.NewServer(pairingrpc.Config{
 		Issuer: &pairing.Issuer{
-			Grants: &c.grants, Peers: &c.peers, Authority: authority, Now: time.Now, Random: rand.Reader,
+			Grants: &c.grants, Peers: &c.peers, Ring: pairing.NewRing(authority), Now: time.Now, Random: rand.Reader,
 		},
 		StorageCheck: func(context.Context, pairing.Peer) error { return nil },
 		Log:          slog.New(slog.DiscardHandler),
@@ -114,10 +139,10 @@ func pair(t *testing.T, scope pairing.Scope) *clusters {
 	c.remotes = rpc.NewRemotes(&pairing.Joiner{
 		Peers: &pairingtest.Peers{}, Exchange: client, ClusterID: "source-id", Now: time.Now, Random: rand.Reader,
 	}, client)
-	if c.peer, err = c.remotes.Join(t.Context(), token, "cms"); err != nil {
+	if c.peer, err = c.remotes.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.remotes.Leave(c.peer.PairID) })
+	t.Cleanup(func() { c.remotes.Close(c.peer.PairID) })
 	return c
 }
 
@@ -141,23 +166,28 @@ func claim(namespace string) migrate.Claim {
 	}
 }
 
+func kinds() []migrate.KindVersions {
+	return []migrate.KindVersions{{Group: "a.example.com", Kind: "A", Versions: []string{"v1", "v1beta1"}}}
+}
+
 func cms() pairing.Scope { return pairing.Scope{Namespaces: []string{"cms"}} }
 
 func TestRoundTrip(t *testing.T) {
 	c := pair(t, cms())
 	target := c.target(t)
 
-	preflight := migrate.Preflight{Application: "cms/move", Namespaces: []string{"cms"}, Volumes: []migrate.Claim{claim("cms")}}
+	preflight := migrate.Preflight{Application: "cms/move", Namespaces: []string{"cms"}, Volumes: []migrate.Claim{claim("cms")}, Objects: []byte("objects"), Details: true, Kinds: kinds()}
 	c.agent.problems = []migrate.Problem{{Reason: "NoClass", Message: "no class fast: make it"}}
-	problems, err := target.Preflight(t.Context(), preflight)
-	if err != nil || !reflect.DeepEqual(problems, c.agent.problems) || !reflect.DeepEqual(c.agent.preflight, preflight) {
-		t.Errorf("preflight: %+v, %v; the agent got %+v", problems, err, c.agent.preflight)
+	forecast, err := target.Preflight(t.Context(), preflight)
+	if err != nil || !reflect.DeepEqual(forecast.Problems, c.agent.problems) || string(forecast.Details) != "details" || !reflect.DeepEqual(forecast.Served, kinds()) || !reflect.DeepEqual(c.agent.preflight, preflight) {
+		t.Errorf("preflight: %+v, %v; the agent got %+v", forecast, err, c.agent.preflight)
 	}
 	if c.agent.peer.PairID != c.peer.PairID || c.agent.peer.Direction != pairing.Incoming {
 		t.Errorf("the agent is for %+v", c.agent.peer)
 	}
 
-	begin := migrate.Begin{RoundRef: ref(), StartApplications: true, IncludeResources: true, Volumes: []migrate.Claim{claim("cms")}}
+	begin := migrate.Begin{RoundRef: ref(), StartApplications: true, AwaitVouch: true, IncludeResources: true, Stage: true, Verify: "Full", Volumes: []migrate.Claim{claim("cms")},
+		Schedule: &migrate.Schedule{Name: "nightly", Policy: "daily", AutoSuspend: true, Template: []byte(`{"clusterPair":"west"}`)}}
 	if err := target.Begin(t.Context(), begin); err != nil || !reflect.DeepEqual(c.agent.begin, begin) {
 		t.Errorf("begin: %v; the agent got %+v", err, c.agent.begin)
 	}
@@ -169,7 +199,8 @@ func TestRoundTrip(t *testing.T) {
 			BytesTotal: 10, BytesDone: 5, BytesPerSecond: 2, ETASec: 3,
 		}},
 		Resources: []migrate.TargetResource{
-			{Group: "apps", Version: "v1", Kind: "Deployment", Namespace: "cms", Name: "db", OK: true, Reason: "done"},
+			{Group: "apps", Version: "v1", Kind: "Deployment", Namespace: "cms", Name: "db", OK: true, Reason: "done", TransformedBy: []string{"a rule"}},
+			{Version: "v1", Kind: "Service", Namespace: "cms", Name: "old", OK: true, Purged: true},
 			{Version: "v1", Kind: "Service", Namespace: "cms", Name: "db", Reason: "refused"},
 		},
 	}
@@ -178,11 +209,25 @@ func TestRoundTrip(t *testing.T) {
 		t.Errorf("status: %+v, %v; the agent got %+v", status, err, c.agent.status)
 	}
 
+	vouch := migrate.Vouch{RoundRef: ref(), PairID: "another"}
+	if err := target.Vouch(t.Context(), vouch); err != nil || !reflect.DeepEqual(c.agent.vouch, vouch) {
+		t.Errorf("vouch: %v; the agent got %+v", err, c.agent.vouch)
+	}
+
 	for _, done := range []bool{false, true} {
 		c.agent.done = done
-		got, err := target.Cancel(t.Context(), ref())
-		if err != nil || got != done || !reflect.DeepEqual(c.agent.cancel, ref()) {
+		want := migrate.Cancel{RoundRef: ref(), Whole: done}
+		got, err := target.Cancel(t.Context(), want)
+		if err != nil || got != done || !reflect.DeepEqual(c.agent.cancel, want) {
 			t.Errorf("cancel: %t, %v; the agent got %+v", got, err, c.agent.cancel)
+		}
+	}
+	for _, report := range []migrate.RollBackReport{{Done: true}, {Refused: true, Message: "written to"}} {
+		c.agent.report = report
+		want := migrate.RollBack{RoundRef: ref(), DropWrites: report.Done, Request: 7}
+		got, err := target.RollBack(t.Context(), want)
+		if err != nil || got != report || !reflect.DeepEqual(c.agent.rollBack, want) {
+			t.Errorf("roll back: %+v, %v; the agent got %+v", got, err, c.agent.rollBack)
 		}
 	}
 }
@@ -221,6 +266,19 @@ func TestRefused(t *testing.T) {
 		"begin of nothing": {want: pairing.ErrRequest, call: func() error {
 			return target.Begin(t.Context(), migrate.Begin{RoundRef: migrate.RoundRef{Application: "cms/move", Round: "r1"}})
 		}},
+		"begin with a name without end": {want: pairing.ErrRequest, call: func() error {
+			long := ref()
+			long.Round = strings.Repeat("r", 1000)
+			return target.Begin(t.Context(), migrate.Begin{RoundRef: long})
+		}},
+		"begin with a volume of less than nothing": {want: pairing.ErrRequest, call: func() error {
+			c := claim("cms")
+			c.SizeBytes = -1
+			return target.Begin(t.Context(), migrate.Begin{RoundRef: ref(), Volumes: []migrate.Claim{c}})
+		}},
+		"begin without end": {want: pairing.ErrRequest, call: func() error {
+			return target.Begin(t.Context(), migrate.Begin{RoundRef: ref(), Volumes: make([]migrate.Claim, 5000)})
+		}},
 		"begin without a round": {want: pairing.ErrRequest, call: func() error {
 			return target.Begin(t.Context(), migrate.Begin{RoundRef: migrate.RoundRef{Application: "cms/move", Namespaces: []string{"cms"}}})
 		}},
@@ -229,11 +287,20 @@ func TestRefused(t *testing.T) {
 			return err
 		}},
 		"cancel of another's application": {want: pairing.ErrNamespace, call: func() error {
-			_, err := target.Cancel(t.Context(), foreign)
+			_, err := target.Cancel(t.Context(), migrate.Cancel{RoundRef: foreign})
 			return err
 		}},
+		"vouch for another's application": {want: pairing.ErrNamespace, call: func() error {
+			return target.Vouch(t.Context(), migrate.Vouch{RoundRef: foreign, PairID: "p"})
+		}},
+		"vouch for other namespaces": {want: pairing.ErrNamespace, call: func() error {
+			return target.Vouch(t.Context(), migrate.Vouch{RoundRef: outside, PairID: "p"})
+		}},
+		"vouch for a pair without end": {want: pairing.ErrRequest, call: func() error {
+			return target.Vouch(t.Context(), migrate.Vouch{RoundRef: ref(), PairID: strings.Repeat("p", 1000)})
+		}},
 		"cancel of no application": {want: pairing.ErrRequest, call: func() error {
-			_, err := target.Cancel(t.Context(), migrate.RoundRef{Application: "cms", Round: "r1"})
+			_, err := target.Cancel(t.Context(), migrate.Cancel{RoundRef: migrate.RoundRef{Application: "cms", Round: "r1"}})
 			return err
 		}},
 	} {
@@ -326,8 +393,8 @@ func TestRemotesFollowThePeer(t *testing.T) {
 	if _, _, err := c.remotes.Check(t.Context(), c.peer); err != nil {
 		t.Errorf("back again: %v", err)
 	}
-	c.remotes.Leave(c.peer.PairID)
-	c.remotes.Leave(c.peer.PairID)
+	c.remotes.Close(c.peer.PairID)
+	c.remotes.Close(c.peer.PairID)
 	if _, _, err := c.remotes.Check(t.Context(), c.peer); err != nil {
 		t.Errorf("after leaving: %v", err)
 	}

@@ -34,18 +34,20 @@ func Register(registrar grpc.ServiceRegistrar, agent func(pairing.Peer) migrate.
 func (s *Server) Preflight(ctx context.Context, r *godwitv1.PreflightRequest) (*godwitv1.PreflightResponse, error) {
 	agent, err := s.admit(ctx, asked{
 		call: "Preflight", application: r.GetApplication(), namespaces: r.GetNamespaces(), volumes: r.GetVolumes(), acts: true,
+		hooks: r.GetHooks(),
 	})
 	if err != nil {
 		return nil, err
 	}
-	problems, err := agent.Preflight(ctx, migrate.Preflight{
+	forecast, err := agent.Preflight(ctx, migrate.Preflight{
 		Application: r.GetApplication(), Namespaces: r.GetNamespaces(), Volumes: claimsFrom(r.GetVolumes()),
+		Objects: r.GetObjects(), Details: r.GetDetails(), Kinds: kindsFrom(r.GetKinds()), Hooks: hooksFrom(r.GetHooks()),
 	})
 	if err != nil {
 		return nil, toWire(err)
 	}
-	response := &godwitv1.PreflightResponse{}
-	for _, p := range problems {
+	response := &godwitv1.PreflightResponse{Details: forecast.Details, Served: kindsTo(forecast.Served)}
+	for _, p := range forecast.Problems {
 		response.Problems = append(response.Problems, &godwitv1.Problem{Reason: p.Reason, Message: p.Message})
 	}
 	return response, nil
@@ -55,7 +57,7 @@ func (s *Server) Preflight(ctx context.Context, r *godwitv1.PreflightRequest) (*
 func (s *Server) Begin(ctx context.Context, r *godwitv1.BeginRequest) (*godwitv1.BeginResponse, error) {
 	agent, err := s.admit(ctx, asked{
 		call: "Begin", application: r.GetApplication(), round: r.GetRound(), needsRound: true,
-		namespaces: r.GetNamespaces(), volumes: r.GetVolumes(), acts: true,
+		namespaces: r.GetNamespaces(), volumes: r.GetVolumes(), acts: true, schedule: r.GetSchedule(),
 	})
 	if err != nil {
 		return nil, err
@@ -63,7 +65,8 @@ func (s *Server) Begin(ctx context.Context, r *godwitv1.BeginRequest) (*godwitv1
 	err = agent.Begin(ctx, migrate.Begin{
 		RoundRef:          migrate.RoundRef{Application: r.GetApplication(), Round: r.GetRound(), Namespaces: r.GetNamespaces()},
 		StartApplications: r.GetStartApplications(), IncludeResources: r.GetIncludeResources(),
-		Volumes: claimsFrom(r.GetVolumes()),
+		Stage: r.GetStage(), Activate: r.GetActivate(), Verify: r.GetVerify(), AwaitVouch: r.GetAwaitVouch(),
+		Volumes: claimsFrom(r.GetVolumes()), Schedule: scheduleFrom(r.GetSchedule()),
 	})
 	if err != nil {
 		return nil, toWire(err)
@@ -91,18 +94,97 @@ func (s *Server) Status(ctx context.Context, r *godwitv1.StatusRequest) (*godwit
 // Cancel is the TargetService's.
 func (s *Server) Cancel(ctx context.Context, r *godwitv1.CancelRequest) (*godwitv1.CancelResponse, error) {
 	agent, err := s.admit(ctx, asked{
-		call: "Cancel", application: r.GetApplication(), round: r.GetRound(), needsRound: true, namespaces: r.GetNamespaces(),
+		call: "Cancel", application: r.GetApplication(), round: r.GetRound(), needsRound: !r.GetWhole(), namespaces: r.GetNamespaces(),
 	})
 	if err != nil {
 		return nil, err
 	}
-	done, err := agent.Cancel(ctx, migrate.RoundRef{
-		Application: r.GetApplication(), Round: r.GetRound(), Namespaces: r.GetNamespaces(),
+	done, err := agent.Cancel(ctx, migrate.Cancel{
+		RoundRef: migrate.RoundRef{Application: r.GetApplication(), Round: r.GetRound(), Namespaces: r.GetNamespaces()},
+		Whole:    r.GetWhole(),
 	})
 	if err != nil {
 		return nil, toWire(err)
 	}
 	return &godwitv1.CancelResponse{Done: done}, nil
+}
+
+// Vouch is the TargetService's.
+func (s *Server) Vouch(ctx context.Context, r *godwitv1.VouchRequest) (*godwitv1.VouchResponse, error) {
+	agent, err := s.admit(ctx, asked{
+		call: "Vouch", application: r.GetApplication(), round: r.GetRound(), needsRound: true, namespaces: r.GetNamespaces(), acts: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(r.GetPair()) > longestName {
+		return nil, pairingrpc.Status(fmt.Errorf("Vouch: %w: a pair's id of %d characters", pairing.ErrRequest, len(r.GetPair())))
+	}
+	err = agent.Vouch(ctx, migrate.Vouch{
+		RoundRef: migrate.RoundRef{Application: r.GetApplication(), Round: r.GetRound(), Namespaces: r.GetNamespaces()}, PairID: r.GetPair(),
+	})
+	if err != nil {
+		return nil, toWire(err)
+	}
+	return &godwitv1.VouchResponse{}, nil
+}
+
+// Hook is the TargetService's.
+func (s *Server) Hook(ctx context.Context, r *godwitv1.HookRequest) (*godwitv1.HookResponse, error) {
+	a := asked{
+		call: "Hook", application: r.GetApplication(), round: r.GetRound(), needsRound: true, namespaces: r.GetNamespaces(), acts: true,
+	}
+	if !r.GetDrop() {
+		a.hooks = []*godwitv1.HookJob{r.GetJob()}
+	}
+	agent, err := s.admit(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	h := hookFrom(r.GetJob())
+	h.RoundRef = migrate.RoundRef{Application: r.GetApplication(), Round: r.GetRound(), Namespaces: r.GetNamespaces()}
+	h.Started, h.Drop = r.GetStarted(), r.GetDrop()
+	got, err := agent.Hook(ctx, h)
+	if err != nil {
+		return nil, toWire(err)
+	}
+	return &godwitv1.HookResponse{Job: got.Job, Done: got.Done, Ok: got.OK, Message: got.Message, Log: got.Log}, nil
+}
+
+// RollBack is the TargetService's.
+func (s *Server) RollBack(ctx context.Context, r *godwitv1.RollBackRequest) (*godwitv1.RollBackResponse, error) {
+	agent, err := s.admit(ctx, asked{
+		call: "RollBack", application: r.GetApplication(), round: r.GetRound(), needsRound: true, namespaces: r.GetNamespaces(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	report, err := agent.RollBack(ctx, migrate.RollBack{
+		RoundRef:   migrate.RoundRef{Application: r.GetApplication(), Round: r.GetRound(), Namespaces: r.GetNamespaces()},
+		DropWrites: r.GetDropWrites(), Request: r.GetRequest(),
+	})
+	if err != nil {
+		return nil, toWire(err)
+	}
+	return &godwitv1.RollBackResponse{Done: report.Done, Refused: report.Refused, Message: report.Message}, nil
+}
+
+// FailOver is the TargetService's.
+func (s *Server) FailOver(ctx context.Context, r *godwitv1.FailOverRequest) (*godwitv1.FailOverResponse, error) {
+	// The schedule's namespace is held against the scope as an application's is.
+	agent, err := s.admit(ctx, asked{
+		call: "FailOver", application: r.GetSchedule(), round: r.GetRequest(), needsRound: true, namespaces: r.GetNamespaces(), acts: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	report, err := agent.FailOver(ctx, migrate.FailOver{
+		Schedule: r.GetSchedule(), Namespaces: r.GetNamespaces(), Request: r.GetRequest(), Started: r.GetStarted(),
+	})
+	if err != nil {
+		return nil, toWire(err)
+	}
+	return &godwitv1.FailOverResponse{Stage: report.Stage, Ended: report.Ended, Good: report.Good, Message: report.Message}, nil
 }
 
 // asked is what of a request decides whether it is admitted.
@@ -113,6 +195,8 @@ type asked struct {
 	needsRound  bool
 	namespaces  []string
 	volumes     []*godwitv1.VolumeClaim
+	hooks       []*godwitv1.HookJob
+	schedule    *godwitv1.Schedule
 	// acts is false for calls about a round that was admitted before.
 	acts bool
 }
@@ -135,6 +219,9 @@ func (a asked) check(scope pairing.Scope) error {
 	if owner == "" || name == "" || strings.Contains(name, "/") {
 		return fmt.Errorf("%s: %w: the application must be namespace/name", a.call, pairing.ErrRequest)
 	}
+	if err := a.bounded(); err != nil {
+		return err
+	}
 	if a.needsRound && a.round == "" {
 		return fmt.Errorf("%s of %s: %w: no round", a.call, a.application, pairing.ErrRequest)
 	}
@@ -145,13 +232,62 @@ func (a asked) check(scope pairing.Scope) error {
 	for _, v := range a.volumes {
 		named = append(named, v.GetNamespace())
 	}
+	for _, h := range a.hooks {
+		named = append(named, h.GetNamespace())
+	}
 	if err := scope.Covers(named...); err != nil {
 		return fmt.Errorf("%s of %s: %w", a.call, a.application, err)
 	}
 	return nil
 }
 
+// What no application comes near, and what keeps a request from filling a log
+// or a Standby.
+const (
+	mostNames   = 4096
+	longestName = 512
+	mostHooks   = 32
+	// largestTemplate is what a schedule's template may come to.
+	largestTemplate = 256 << 10
+)
+
+func (a asked) bounded() error {
+	if len(a.namespaces) > mostNames || len(a.volumes) > mostNames {
+		return fmt.Errorf("%s: %w: more than %d namespaces or volumes", a.call, pairing.ErrRequest, mostNames)
+	}
+	names := append([]string{a.application, a.round}, a.namespaces...)
+	for _, v := range a.volumes {
+		if v.GetSizeBytes() < 0 {
+			return fmt.Errorf("%s: %w: a volume of %d bytes", a.call, pairing.ErrRequest, v.GetSizeBytes())
+		}
+		names = append(names, v.GetNamespace(), v.GetName(), v.GetStorageClass(), v.GetVolumeMode(), v.GetVolume())
+		names = append(names, v.GetAccessModes()...)
+	}
+	if len(a.hooks) > mostHooks {
+		return fmt.Errorf("%s: %w: more than %d hooks", a.call, pairing.ErrRequest, mostHooks)
+	}
+	for _, h := range a.hooks {
+		if h.GetDeadlineSeconds() < 1 || h.GetBackoffLimit() < 0 {
+			return fmt.Errorf("%s: %w: a hook without a deadline, or a negative backoffLimit", a.call, pairing.ErrRequest)
+		}
+		names = append(names, h.GetName(), h.GetNamespace(), h.GetServiceAccount(), h.GetImage())
+	}
+	names = append(names, a.schedule.GetName(), a.schedule.GetPolicy())
+	if n := len(a.schedule.GetTemplate()); n > largestTemplate {
+		return fmt.Errorf("%s: %w: a schedule of %d bytes", a.call, pairing.ErrRequest, n)
+	}
+	for _, name := range names {
+		if len(name) > longestName {
+			return fmt.Errorf("%s: %w: a name of %d characters", a.call, pairing.ErrRequest, len(name))
+		}
+	}
+	return nil
+}
+
 func toWire(err error) error {
+	if errors.Is(err, migrate.ErrActivated) {
+		return status.Error(codes.FailedPrecondition, err.Error())
+	}
 	if errors.Is(err, migrate.ErrUnknownRound) {
 		return status.Error(codes.NotFound, err.Error())
 	}

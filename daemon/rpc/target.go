@@ -27,18 +27,19 @@ func NewTarget(conn grpc.ClientConnInterface) *Target {
 }
 
 // Preflight is migrate.Target's.
-func (t *Target) Preflight(ctx context.Context, p migrate.Preflight) ([]migrate.Problem, error) {
+func (t *Target) Preflight(ctx context.Context, p migrate.Preflight) (migrate.Forecast, error) {
 	answer, err := t.client.Preflight(ctx, &godwitv1.PreflightRequest{
 		Application: p.Application, Namespaces: p.Namespaces, Volumes: claimsTo(p.Volumes),
+		Objects: p.Objects, Details: p.Details, Kinds: kindsTo(p.Kinds), Hooks: hooksTo(p.Hooks),
 	})
 	if err != nil {
-		return nil, fromWire("preflight", p.Application, err)
+		return migrate.Forecast{}, fromWire("preflight", p.Application, err)
 	}
-	var problems []migrate.Problem
+	forecast := migrate.Forecast{Details: answer.GetDetails(), Served: kindsFrom(answer.GetServed())}
 	for _, problem := range answer.GetProblems() {
-		problems = append(problems, migrate.Problem{Reason: problem.GetReason(), Message: problem.GetMessage()})
+		forecast.Problems = append(forecast.Problems, migrate.Problem{Reason: problem.GetReason(), Message: problem.GetMessage()})
 	}
-	return problems, nil
+	return forecast, nil
 }
 
 // Begin is migrate.Target's.
@@ -46,6 +47,8 @@ func (t *Target) Begin(ctx context.Context, b migrate.Begin) error {
 	_, err := t.client.Begin(ctx, &godwitv1.BeginRequest{
 		Application: b.Application, Round: b.Round, Namespaces: b.Namespaces,
 		StartApplications: b.StartApplications, IncludeResources: b.IncludeResources, Volumes: claimsTo(b.Volumes),
+		Stage: b.Stage, Activate: b.Activate, Verify: b.Verify, AwaitVouch: b.AwaitVouch,
+		Schedule: scheduleTo(b.Schedule),
 	})
 	if err != nil {
 		return fromWire("begin", b.Application, err)
@@ -65,14 +68,61 @@ func (t *Target) Status(ctx context.Context, r migrate.RoundRef) (migrate.Target
 }
 
 // Cancel is migrate.Target's.
-func (t *Target) Cancel(ctx context.Context, r migrate.RoundRef) (bool, error) {
+func (t *Target) Cancel(ctx context.Context, c migrate.Cancel) (bool, error) {
 	answer, err := t.client.Cancel(ctx, &godwitv1.CancelRequest{
-		Application: r.Application, Round: r.Round, Namespaces: r.Namespaces,
+		Application: c.Application, Round: c.Round, Namespaces: c.Namespaces, Whole: c.Whole,
 	})
 	if err != nil {
-		return false, fromWire("cancel", r.Application, err)
+		return false, fromWire("cancel", c.Application, err)
 	}
 	return answer.GetDone(), nil
+}
+
+// Vouch is migrate.Target's.
+func (t *Target) Vouch(ctx context.Context, v migrate.Vouch) error {
+	_, err := t.client.Vouch(ctx, &godwitv1.VouchRequest{
+		Application: v.Application, Round: v.Round, Namespaces: v.Namespaces, Pair: v.PairID,
+	})
+	if err != nil {
+		return fromWire("vouch for", v.Application, err)
+	}
+	return nil
+}
+
+// Hook is migrate.Target's.
+func (t *Target) Hook(ctx context.Context, h migrate.Hook) (migrate.HookResult, error) {
+	answer, err := t.client.Hook(ctx, &godwitv1.HookRequest{
+		Application: h.Application, Round: h.Round, Namespaces: h.Namespaces,
+		Job: hookTo(h), Started: h.Started, Drop: h.Drop,
+	})
+	if err != nil {
+		return migrate.HookResult{}, fromWire("hook "+h.Name+" of", h.Application, err)
+	}
+	return migrate.HookResult{
+		Job: answer.GetJob(), Done: answer.GetDone(), OK: answer.GetOk(), Message: answer.GetMessage(), Log: answer.GetLog(),
+	}, nil
+}
+
+// RollBack is migrate.Target's.
+func (t *Target) RollBack(ctx context.Context, r migrate.RollBack) (migrate.RollBackReport, error) {
+	answer, err := t.client.RollBack(ctx, &godwitv1.RollBackRequest{
+		Application: r.Application, Round: r.Round, Namespaces: r.Namespaces, DropWrites: r.DropWrites, Request: r.Request,
+	})
+	if err != nil {
+		return migrate.RollBackReport{}, fromWire("roll back", r.Application, err)
+	}
+	return migrate.RollBackReport{Done: answer.GetDone(), Refused: answer.GetRefused(), Message: answer.GetMessage()}, nil
+}
+
+// FailOver is migrate.Target's.
+func (t *Target) FailOver(ctx context.Context, f migrate.FailOver) (migrate.FailOverReport, error) {
+	answer, err := t.client.FailOver(ctx, &godwitv1.FailOverRequest{
+		Schedule: f.Schedule, Namespaces: f.Namespaces, Request: f.Request, Started: f.Started,
+	})
+	if err != nil {
+		return migrate.FailOverReport{}, fromWire("fail over by MigrationSchedule", f.Schedule, err)
+	}
+	return migrate.FailOverReport{Stage: answer.GetStage(), Ended: answer.GetEnded(), Good: answer.GetGood(), Message: answer.GetMessage()}, nil
 }
 
 // fromWire says whose words an error has. Those of the connection itself name
@@ -84,6 +134,8 @@ func fromWire(call, application string, err error) error {
 		return fmt.Errorf("%s %s: %w", call, application, err)
 	case s.Code() == codes.NotFound:
 		return fmt.Errorf("%s %s: %w", call, application, migrate.ErrUnknownRound)
+	case s.Code() == codes.FailedPrecondition:
+		return fmt.Errorf("%s %s: %w: %s", call, application, migrate.ErrActivated, s.Message())
 	case s.Code() == codes.Canceled:
 		return fmt.Errorf("%s %s on the target: %w", call, application, context.Canceled)
 	case s.Code() == codes.DeadlineExceeded:

@@ -2,19 +2,14 @@ package target
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/daemon/migrate"
 	"github.com/godwit-io/godwit/pairing"
 )
@@ -29,14 +24,59 @@ type session struct {
 
 var _ migrate.Target = (*session)(nil)
 
-// Preflight looks for what would fail: classes that are not there, and claims
-// that are there already.
-func (s *session) Preflight(ctx context.Context, p migrate.Preflight) ([]migrate.Problem, error) {
+// Preflight looks for what would fail: rules that cannot be followed, objects that
+// the cluster would not take or that are in dispute, classes that are not there,
+// and claims that are there already.
+func (s *session) Preflight(ctx context.Context, p migrate.Preflight) (migrate.Forecast, error) {
+	var forecast migrate.Forecast
 	if err := s.admit(p.Application, p.Namespaces, p.Volumes); err != nil {
-		return nil, err
+		return forecast, err
 	}
+	if err := s.fenced(ctx, p.Application); err != nil {
+		return forecast, err
+	}
+	packed, err := unpack(p.Objects)
+	if err != nil {
+		return forecast, err
+	}
+	left, err := s.leftBehind(ctx, s.peer, p.Application)
+	if err != nil {
+		return forecast, err
+	}
+	if len(left) > 0 {
+		packed.instructions.Conflicts = comesBack(packed.instructions.Conflicts)
+	}
+	if forecast, err = s.foresee(ctx, p, packed); err != nil {
+		return forecast, err
+	}
+	if forecast.Served, err = s.served(p.Kinds); err != nil {
+		return forecast, err
+	}
+	problems, err := s.checkParts(ctx, p, packed.instructions.Namespaces, left)
+	forecast.Problems = append(forecast.Problems, problems...)
+	return forecast, err
+}
+
+// checkParts looks at the hooks, and at the volumes that do not come back to claims
+// that were left behind here.
+func (s *session) checkParts(ctx context.Context, p migrate.Preflight, mapped map[string]string, left map[types.NamespacedName]bool) ([]migrate.Problem, error) {
 	var problems []migrate.Problem
+	for _, h := range p.Hooks {
+		problem, err := s.checkHook(ctx, h)
+		if err != nil {
+			return nil, err
+		}
+		if problem != nil {
+			problems = append(problems, *problem)
+		}
+	}
 	for _, c := range p.Volumes {
+		if to := mapped[c.Namespace]; to != "" {
+			c.Namespace = to
+		}
+		if left[types.NamespacedName{Namespace: c.Namespace, Name: c.Name}] {
+			continue // It is adopted, as it is.
+		}
 		for _, check := range []func(context.Context, migrate.Claim) (*migrate.Problem, error){s.checkClass, s.checkClaim} {
 			problem, err := check(ctx, c)
 			if err != nil {
@@ -50,18 +90,30 @@ func (s *session) Preflight(ctx context.Context, p migrate.Preflight) ([]migrate
 	return problems, nil
 }
 
+// admit holds a request against the pair's scope: whose application it is, what
+// it covers, and where its volumes go.
 func (s *session) admit(application string, namespaces []string, volumes []migrate.Claim) error {
 	owner, _, found := strings.Cut(application, "/")
 	if !found {
 		return fmt.Errorf("application %q: %w: want namespace/name", application, pairing.ErrRequest)
 	}
-	if err := s.peer.Scope.Covers(append([]string{owner}, namespaces...)...); err != nil {
+	if err := s.peer.Scope.Covers(owner); err != nil {
 		return err
 	}
+	policy := s.policyOf(s.peer)
+	if err := policy.CoverNamespace(namespaces...); err != nil {
+		return err
+	}
+	seen := make(map[types.NamespacedName]bool, len(volumes))
 	for _, v := range volumes {
-		if err := s.peer.Scope.Covers(v.Namespace); err != nil {
+		if err := policy.CoverNamespace(v.Namespace); err != nil {
 			return err
 		}
+		name := types.NamespacedName{Namespace: v.Namespace, Name: v.Name}
+		if seen[name] {
+			return fmt.Errorf("claim %s comes twice: %w", name, pairing.ErrRequest)
+		}
+		seen[name] = true
 	}
 	return nil
 }
@@ -100,110 +152,4 @@ func (s *session) checkClaim(ctx context.Context, c migrate.Claim) (*migrate.Pro
 	}
 	return &migrate.Problem{Reason: "ClaimExists", Message: fmt.Sprintf(
 		"claim %s/%s exists on the target already, and its data would be lost: delete it there, or leave it out", c.Namespace, c.Name)}, nil
-}
-
-// Begin writes the Standby. A round that the Standby reached already stays as it is.
-func (s *session) Begin(ctx context.Context, b migrate.Begin) error {
-	if err := s.admit(b.Application, b.Namespaces, b.Volumes); err != nil {
-		return err
-	}
-	standby := &api.Standby{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: s.Namespace, Name: standbyName(s.peer.PairID, b.Application),
-			Labels: map[string]string{labelManaged: managedBy, labelPair: s.peer.PairID},
-		},
-		Spec: api.StandbySpec{
-			PairID: s.peer.PairID, Application: b.Application, Round: b.Round, Namespaces: b.Namespaces,
-			StartApplications: b.StartApplications, IncludeResources: b.IncludeResources,
-		},
-	}
-	for _, c := range b.Volumes {
-		standby.Spec.Volumes = append(standby.Spec.Volumes, api.StandbyClaim{
-			Namespace: c.Namespace, Name: c.Name, StorageClass: c.StorageClass, VolumeMode: c.VolumeMode,
-			AccessModes: c.AccessModes, SizeBytes: c.SizeBytes, SourceVolume: c.Volume,
-		})
-	}
-	err := s.Client.Create(ctx, standby)
-	if !apierrors.IsAlreadyExists(err) {
-		if err != nil {
-			return fmt.Errorf("create Standby %s: %w", standby.Name, err)
-		}
-		return nil
-	}
-	var there api.Standby
-	if err := s.Live.Get(ctx, client.ObjectKeyFromObject(standby), &there); err != nil {
-		return fmt.Errorf("read Standby %s: %w", standby.Name, err)
-	}
-	if there.Spec.Round != b.Round {
-		return fmt.Errorf("standby %s holds round %s of %s: delete the Migration that made it before another of the same name",
-			standby.Name, there.Spec.Round, b.Application)
-	}
-	return nil
-}
-
-// standbyName is readable, and unique per pair and application.
-func standbyName(pairID, application string) string {
-	sum := sha256.Sum256([]byte(pairID + "/" + application))
-	name := strings.ReplaceAll(application, "/", "-")
-	if len(name) > 40 {
-		name = name[:40]
-	}
-	return strings.Trim(name, "-.") + "-" + hex.EncodeToString(sum[:4])
-}
-
-func (s *session) find(ctx context.Context, r migrate.RoundRef) (*api.Standby, error) {
-	if err := s.admit(r.Application, r.Namespaces, nil); err != nil {
-		return nil, err
-	}
-	var standby api.Standby
-	err := s.Live.Get(ctx, types.NamespacedName{Namespace: s.Namespace, Name: standbyName(s.peer.PairID, r.Application)}, &standby)
-	if apierrors.IsNotFound(err) || err == nil && (standby.Spec.Round != r.Round || standby.Spec.PairID != s.peer.PairID) {
-		return nil, fmt.Errorf("round %s of %s: %w", r.Round, r.Application, migrate.ErrUnknownRound)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the Standby of %s: %w", r.Application, err)
-	}
-	return &standby, nil
-}
-
-// Status tells how far the Standby is.
-func (s *session) Status(ctx context.Context, r migrate.RoundRef) (migrate.TargetStatus, error) {
-	standby, err := s.find(ctx, r)
-	if err != nil {
-		return migrate.TargetStatus{}, err
-	}
-	status := migrate.TargetStatus{Phase: migrate.TargetPhase(standby.Status.Phase), Message: standby.Status.Message}
-	if status.Phase == "" {
-		status.Phase = migrate.TargetPending
-	}
-	for _, v := range standby.Status.Volumes {
-		status.Volumes = append(status.Volumes, migrate.TargetVolume{
-			Namespace: v.Namespace, Name: v.Name, Volume: v.Volume, Reason: v.Reason,
-			BytesTotal: v.BytesTotal, BytesDone: v.BytesDone, BytesPerSecond: v.BytesPerSecond, ETASec: v.SecondsLeft,
-		})
-	}
-	for _, i := range standby.Status.Resources {
-		status.Resources = append(status.Resources, migrate.TargetResource{
-			Group: i.Group, Version: i.Version, Kind: i.Kind, Namespace: i.Namespace, Name: i.Name,
-			OK: i.Status == api.MigrationStatusSuccessful, Reason: i.Reason,
-		})
-	}
-	return status, nil
-}
-
-// Cancel deletes the Standby; its finalizer takes back a round that is not ready.
-func (s *session) Cancel(ctx context.Context, r migrate.RoundRef) (bool, error) {
-	standby, err := s.find(ctx, r)
-	if err != nil {
-		if isUnknown(err) {
-			return true, nil
-		}
-		return false, err
-	}
-	if standby.DeletionTimestamp.IsZero() {
-		if err := s.Client.Delete(ctx, standby); client.IgnoreNotFound(err) != nil {
-			return false, fmt.Errorf("delete Standby %s: %w", standby.Name, err)
-		}
-	}
-	return false, nil
 }

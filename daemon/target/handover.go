@@ -38,9 +38,16 @@ func (x *run) handOver(ctx context.Context) error {
 		return nil
 	}
 	x.s.Status.Message = ""
+	if !x.has(conditionHandingOver) {
+		if err := x.claimsFree(ctx); err != nil {
+			return err
+		}
+		x.mark(conditionHandingOver, "Begun", "the volumes are handed over to the application")
+		return nil // Written down before the first volume may be the application's.
+	}
 	for i := range x.s.Status.Volumes {
 		v := &x.s.Status.Volumes[i]
-		if v.HandedOver {
+		if v.HandedOver || v.Leaving {
 			continue
 		}
 		if err := x.handOverVolume(ctx, v); err != nil {
@@ -152,7 +159,7 @@ func (x *run) targetVolume(name string, v *api.StandbyVolume, wanted api.Standby
 	pv.Annotations["godwit.io/image"] = v.Image
 	pv.Spec.VolumeMode = &mode
 	pv.Spec.AccessModes = accessModes(wanted.AccessModes)
-	pv.Spec.ClaimRef = &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: v.Namespace, Name: v.Name}
+	pv.Spec.ClaimRef = &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: into(v), Name: v.Name}
 	if pv.Spec.CSI != nil && mode == corev1.PersistentVolumeFilesystem && v.Filesystem != "" {
 		pv.Spec.CSI.FSType = v.Filesystem
 	}
@@ -167,7 +174,7 @@ func (x *run) confirmHandOver(ctx context.Context, v *api.StandbyVolume) error {
 	}
 	for _, pv := range list.Items {
 		ref := pv.Spec.ClaimRef
-		if pv.Annotations[annotationStandby] == x.s.Name && ref != nil && ref.Namespace == v.Namespace && ref.Name == v.Name {
+		if pv.Annotations[annotationStandby] == x.s.Name && ref != nil && ref.Namespace == into(v) && ref.Name == v.Name {
 			v.Volume, v.HandedOver, v.Reason = pv.Name, true, ""
 			return nil
 		}

@@ -2,82 +2,253 @@ package target
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"golang.org/x/sync/errgroup"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
+	"github.com/godwit-io/godwit/daemon/target/admission"
 	"github.com/godwit-io/godwit/daemon/workload"
 )
 
+// decisionsAtOnce bounds the questions to the API server about what may be brought.
+const decisionsAtOnce = 8
+
 const resourceApplied = "Resource migrated successfully"
 
+// round is a sealed round, read for this cluster.
+type round struct {
+	instructions workload.Instructions
+	transformed  workload.Transformed
+}
+
 // applyObjects writes the round's objects in waves. How to undo each write is
-// kept before it is made.
+// kept before it is made. Where objects that stand here are in dispute, none is
+// written.
 func (x *run) applyObjects(ctx context.Context) error {
 	x.s.Status.Phase = api.StandbyApplications
-	objects, err := x.objects(ctx)
+	r, err := x.readObjects(ctx)
 	if err != nil {
 		return err
 	}
-	infos := x.volumeInfos()
-	undo, err := x.loadUndo(ctx)
+	admitted, infos, err := x.admitObjects(ctx, r.transformed)
 	if err != nil {
 		return err
 	}
-	for _, wave := range workload.Order(objects) {
-		for _, object := range wave.Objects {
-			info, err := x.applyObject(ctx, object, undo)
-			if err != nil {
-				return err
-			}
-			infos = append(infos, info)
-		}
-		if err := x.saveUndo(ctx, undo); err != nil {
+	if err := x.keepAddresses(ctx, admitted, r.instructions); err != nil {
+		return err
+	}
+	x.s.Status.TakesBack = r.instructions.Forget
+	o := x.applyOptions(r.instructions)
+	if err := x.settleDisputes(ctx, admitted, o); err != nil {
+		return err
+	}
+	j, err := x.openJournal(ctx)
+	if err != nil {
+		return err
+	}
+	told, err := x.applyWaves(ctx, admitted, o, j)
+	if err != nil {
+		return err
+	}
+	if err := x.tieOwners(ctx, admitted, told, o); err != nil {
+		return err
+	}
+	infos = append(infos, outcomeInfos(told, admitted)...)
+	if len(r.instructions.Purge) > 0 {
+		purged, err := x.purge(ctx, r, o, j)
+		if err != nil {
 			return err
 		}
+		infos = append(infos, purged...)
 	}
-	x.s.Status.Resources = infos
-	x.mark(conditionApplied, "Applied", fmt.Sprintf("%d objects", len(infos)))
+	all := append(x.volumeInfos(), infos...)
+	x.s.Status.Resources = listed(all)
+	message := fmt.Sprintf("%d objects", len(infos))
+	if n := len(all) - len(x.s.Status.Resources); n > 0 {
+		message += fmt.Sprintf("; %d of those that went well are not listed, since a status cannot hold them all", n)
+	}
+	x.mark(conditionApplied, "Applied", message)
 	return nil
 }
 
-// objects reads the round's objects and changes them for this cluster.
-func (x *run) objects(ctx context.Context) ([]unstructured.Unstructured, error) {
+// mostListed keeps a status below what the API server takes.
+const mostListed = 3000
+
+// listed leaves out objects that went well where there are too many to tell of.
+func listed(infos []api.MigrationResourceInfo) []api.MigrationResourceInfo {
+	if len(infos) <= mostListed {
+		return infos
+	}
+	well := func(i api.MigrationResourceInfo) bool { return i.Status == api.MigrationStatusSuccessful }
+	out := slices.DeleteFunc(slices.Clone(infos), well)
+	for _, info := range infos {
+		if len(out) >= mostListed {
+			break
+		}
+		if well(info) {
+			out = append(out, info)
+		}
+	}
+	return out[:min(len(out), mostListed)]
+}
+
+func (x *run) applyOptions(i workload.Instructions) workload.ApplyOptions {
+	o := workload.ApplyOptions{FieldManager: managedBy, Owner: x.s.Spec.PairID, Conflicts: i.Conflicts, GiveUpAddresses: !i.SkipServiceUpdate}
+	if x.adopts() {
+		o.Conflicts = comesBack(o.Conflicts)
+	}
+	return o
+}
+
+// settleDisputes looks at all objects before the first is written.
+func (x *run) settleDisputes(ctx context.Context, objects []workload.Moved, o workload.ApplyOptions) error {
+	disputes, err := workload.Disputes(ctx, x.Objects, plainObjects(objects), o)
+	if err != nil {
+		return err
+	}
+	if len(disputes) > 0 {
+		return fmt.Errorf("%w: %s", errRefused, joined(disputes))
+	}
+	return nil
+}
+
+// joined keeps a message that a status can hold.
+func joined(errs []error) string {
+	const limit = 20
+	lines := make([]string, 0, limit)
+	for i, err := range errs {
+		if i == limit {
+			lines = append(lines, fmt.Sprintf("and %d more", len(errs)-limit))
+			break
+		}
+		lines = append(lines, err.Error())
+	}
+	return strings.Join(lines, "; ")
+}
+
+func plainObjects(moved []workload.Moved) []unstructured.Unstructured {
+	return workload.Transformed{Objects: moved}.Plain()
+}
+
+// readObjects reads the round's objects and changes them for this cluster.
+func (x *run) readObjects(ctx context.Context) (round, error) {
 	point, data, err := x.sealedRound(ctx)
 	if err != nil {
-		return nil, err
+		return round{}, err
 	}
-	objects, err := workload.Decode(data)
+	if err := x.findVoucher(ctx, point.Round); err != nil {
+		return round{}, err
+	}
+	instructions, objects, err := workload.Unpack(data)
 	if err != nil {
-		return nil, fmt.Errorf("%w: objects of round %s: %w", errRefused, point.Round, err)
+		return round{}, fmt.Errorf("%w: objects of round %s: %w", errRefused, point.Round, err)
 	}
-	namespace, name, _ := strings.Cut(x.s.Spec.Application, "/")
-	options := workload.TransformOptions{
-		StartApplications: x.s.Spec.StartApplications, MigrationName: name, MigrationNamespace: namespace,
-		Time: point.Sealed, Volumes: map[types.NamespacedName]workload.ClaimVolume{},
-	}
+	instructions.StartApplications = x.starts()
+	x.instructDrill(&instructions)
+	volumes := map[types.NamespacedName]workload.ClaimVolume{}
 	for i := range x.s.Status.Volumes {
 		v := &x.s.Status.Volumes[i]
+		if v.Leaving {
+			continue
+		}
 		class, err := x.classOf(ctx, v.Volume)
 		if err != nil {
-			return nil, err
+			return round{}, err
 		}
-		options.Volumes[types.NamespacedName{Namespace: v.Namespace, Name: v.Name}] = workload.ClaimVolume{PersistentVolume: v.Volume, StorageClass: class}
+		wanted, err := x.claimOf(v)
+		if err != nil {
+			return round{}, err
+		}
+		volumes[types.NamespacedName{Namespace: into(v), Name: v.Name}] = workload.ClaimVolume{
+			PersistentVolume: v.Volume, StorageClass: class, AccessModes: wanted.AccessModes,
+		}
 	}
-	changed, err := workload.Transform(objects, options)
-	if err != nil {
-		return nil, fmt.Errorf("%w: objects of round %s: %w", errRefused, point.Round, err)
+	r := round{instructions: instructions}
+	r.transformed, err = x.transform(ctx, transformation{
+		application: x.s.Spec.Application, at: point.Sealed, instructions: instructions, objects: objects, volumes: volumes,
+	})
+	var wrong *wrongRules
+	if errors.As(err, &wrong) {
+		return r, fmt.Errorf("%w: objects of round %s: %w", errRefused, point.Round, err)
 	}
-	return changed, nil
+	x.isolate(&r.transformed)
+	return r, err
+}
+
+// admitObjects parts what the pair may bring from what it may not.
+func (x *run) admitObjects(ctx context.Context, t workload.Transformed) ([]workload.Moved, []api.MigrationResourceInfo, error) {
+	decisions := make([]admission.Decision, len(t.Objects))
+	group, deciding := errgroup.WithContext(ctx)
+	group.SetLimit(decisionsAtOnce)
+	for i := range t.Objects {
+		group.Go(func() error {
+			d, err := x.judge(deciding, t.Objects[i], t.Objects)
+			if err != nil {
+				return fmt.Errorf("judge %s: %w", workload.RefOf(&t.Objects[i].Unstructured), err)
+			}
+			decisions[i] = d
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, nil, err
+	}
+	var admitted []workload.Moved
+	var infos []api.MigrationResourceInfo
+	for i, moved := range t.Objects {
+		info := infoOf(workload.RefOf(&moved.Unstructured), moved.By)
+		switch d := decisions[i]; {
+		case d.Refused != "":
+			info.Status, info.Reason = api.MigrationStatusFailed, "refused: "+d.Refused
+			infos = append(infos, info)
+		case d.Leave:
+			infos = append(infos, info)
+		default:
+			moved.Unstructured = d.Object
+			admitted = append(admitted, moved)
+		}
+	}
+	for _, s := range t.LeftOut {
+		if s.Rule == workload.RuleUnserved {
+			info := infoOf(s.Ref, nil)
+			info.Status, info.Reason = api.MigrationStatusFailed, s.Reason
+			infos = append(infos, info)
+		}
+	}
+	return admitted, infos, nil
+}
+
+func infoOf(ref workload.Ref, by []string) api.MigrationResourceInfo {
+	return api.MigrationResourceInfo{
+		Group: ref.Group, Version: ref.Version, Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name,
+		Status: api.MigrationStatusSuccessful, Reason: resourceApplied, TransformedBy: by,
+	}
+}
+
+// outcomeInfos tells how each object fared. What cannot be mended by trying again
+// is told and does not stop the others.
+func outcomeInfos(outcomes []workload.Outcome, objects []workload.Moved) []api.MigrationResourceInfo {
+	by := make(map[workload.Ref][]string, len(objects))
+	for i := range objects {
+		by[workload.RefOf(&objects[i].Unstructured)] = objects[i].By
+	}
+	infos := make([]api.MigrationResourceInfo, 0, len(outcomes))
+	for _, o := range outcomes {
+		info := infoOf(o.Ref, by[o.Ref])
+		if o.Err != nil {
+			info.Status, info.Reason = api.MigrationStatusFailed, o.Err.Error()
+		}
+		infos = append(infos, info)
+	}
+	return infos
 }
 
 func (x *run) classOf(ctx context.Context, volume string) (string, error) {
@@ -92,6 +263,9 @@ func (x *run) classOf(ctx context.Context, volume string) (string, error) {
 func (x *run) volumeInfos() []api.MigrationResourceInfo {
 	infos := make([]api.MigrationResourceInfo, 0, len(x.s.Status.Volumes))
 	for _, v := range x.s.Status.Volumes {
+		if v.Leaving {
+			continue
+		}
 		infos = append(infos, api.MigrationResourceInfo{
 			Version: "v1", Kind: "PersistentVolume", Name: v.Volume, Status: api.MigrationStatusSuccessful, Reason: resourceApplied,
 		})
@@ -99,99 +273,36 @@ func (x *run) volumeInfos() []api.MigrationResourceInfo {
 	return infos
 }
 
-// applyObject writes one object. What cannot be mended by trying again is
-// recorded and does not stop the others.
-func (x *run) applyObject(ctx context.Context, object unstructured.Unstructured, undo map[string]workload.Applied) (api.MigrationResourceInfo, error) {
-	ref := workload.RefOf(&object)
-	info := api.MigrationResourceInfo{
-		Group: ref.Group, Version: ref.Version, Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name,
-		Status: api.MigrationStatusSuccessful, Reason: resourceApplied,
+// purge deletes what an earlier run brought and this one does not.
+func (x *run) purge(ctx context.Context, r round, o workload.ApplyOptions, j *journal) ([]api.MigrationResourceInfo, error) {
+	namespace, name, _ := strings.Cut(x.s.Spec.Application, "/")
+	options := workload.PurgeOptions{ApplyOptions: o, MigrationName: name, MigrationNamespace: namespace}
+	for _, from := range r.instructions.Purge {
+		to := from
+		if mapped := r.instructions.Namespaces[from]; mapped != "" {
+			to = mapped
+		}
+		if err := x.policy().CoverNamespace(to); err != nil {
+			return nil, fmt.Errorf("%w: purge: %w", errRefused, err)
+		}
+		options.Namespaces = append(options.Namespaces, to)
 	}
-	if problem := x.outside(ref); problem != "" {
-		info.Status, info.Reason = api.MigrationStatusFailed, problem
-		return info, nil
+	var keep []workload.Ref
+	for i := range r.transformed.Objects {
+		keep = append(keep, workload.RefOf(&r.transformed.Objects[i].Unstructured))
 	}
-	// The first record wins: when objects are applied again after a crash, what
-	// was there before is only in it.
-	_, known := undo[ref.String()]
-	applied, err := workload.Apply(ctx, x.Objects, object, workload.ApplyOptions{
-		FieldManager: managedBy, Owner: x.s.Spec.PairID,
-		Record: func(ctx context.Context, intent workload.Applied) error {
-			if known {
-				return nil
-			}
-			undo[ref.String()] = intent
-			return x.saveUndo(ctx, undo)
-		},
-	})
-	if err != nil && workload.Retryable(err) {
-		return info, fmt.Errorf("apply %s: %w", ref, err)
+	for _, left := range r.transformed.LeftOut {
+		keep = append(keep, left.Ref)
 	}
+	deleted, err := workload.Purge(ctx, x.Objects, keep, options, j)
 	if err != nil {
-		info.Status, info.Reason = api.MigrationStatusFailed, err.Error()
-		return info, nil
+		return nil, err
 	}
-	if !known {
-		undo[ref.String()] = applied
+	infos := make([]api.MigrationResourceInfo, 0, len(deleted))
+	for _, d := range deleted {
+		info := infoOf(d.Ref, nil)
+		info.Status, info.Reason = api.MigrationStatusPurged, "Resource is no longer on the source"
+		infos = append(infos, info)
 	}
-	return info, nil
-}
-
-// outside says why an object is not the pair's to bring.
-func (x *run) outside(ref workload.Ref) string {
-	namespace := ref.Namespace
-	if ref.Group == "" && ref.Kind == "Namespace" {
-		namespace = ref.Name
-	}
-	if namespace == "" {
-		return "a pair of namespaces cannot bring cluster-scoped objects"
-	}
-	if err := x.peer.Scope.Covers(namespace); err != nil {
-		return err.Error()
-	}
-	return ""
-}
-
-func (x *run) undoName() string { return "undo-" + x.s.Name }
-
-func (x *run) loadUndo(ctx context.Context) (map[string]workload.Applied, error) {
-	undo := map[string]workload.Applied{}
-	var s corev1.Secret
-	err := x.Live.Get(ctx, types.NamespacedName{Namespace: x.Namespace, Name: x.undoName()}, &s)
-	if apierrors.IsNotFound(err) {
-		return undo, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read how to undo Standby %s: %w", x.s.Name, err)
-	}
-	if err := json.Unmarshal(s.Data["applied"], &undo); err != nil {
-		return nil, fmt.Errorf("read how to undo Standby %s: %w", x.s.Name, err)
-	}
-	return undo, nil
-}
-
-// saveUndo keeps the records in a Secret, since what they put back may be one.
-func (x *run) saveUndo(ctx context.Context, undo map[string]workload.Applied) error {
-	data, err := json.Marshal(undo)
-	if err != nil {
-		return fmt.Errorf("keep how to undo Standby %s: %w", x.s.Name, err)
-	}
-	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: x.Namespace, Name: x.undoName()}}
-	_, err = controllerutil.CreateOrUpdate(ctx, x.Client, s, func() error {
-		s.Labels = x.labels()
-		s.Data = map[string][]byte{"applied": data}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("keep how to undo Standby %s: %w", x.s.Name, err)
-	}
-	return nil
-}
-
-func (x *run) deleteUndo(ctx context.Context) error {
-	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: x.Namespace, Name: x.undoName()}}
-	if err := x.Client.Delete(ctx, s); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("delete how to undo Standby %s: %w", x.s.Name, err)
-	}
-	return nil
+	return infos, nil
 }

@@ -20,6 +20,7 @@ import (
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/daemon/migrate"
+	"github.com/godwit-io/godwit/daemon/workload"
 	"github.com/godwit-io/godwit/pairing"
 	"github.com/godwit-io/godwit/snapshot"
 	"github.com/godwit-io/godwit/snapshot/csi"
@@ -31,17 +32,26 @@ const (
 	conditionApplied   = "Applied"
 	conditionTidy      = "Tidy"
 	conditionTakenBack = "TakenBack"
+	// conditionActivating is set once the round to activate is chosen.
+	conditionActivating = "Activating"
+	// conditionHandingOver is set before the first volume is handed over.
+	conditionHandingOver = "HandingOver"
+	// conditionRefused is set where a rollback is refused, conditionRollingBack before
+	// anything is undone, conditionRolledBack once all is.
+	conditionRefused     = "RollbackRefused"
+	conditionRollingBack = "RollingBack"
+	conditionRolledBack  = "RolledBack"
 )
 
 func isUnknown(err error) bool { return errors.Is(err, migrate.ErrUnknownRound) }
 
 // SetupWithManager registers the Standby reconciler.
 func (a *Agent) SetupWithManager(mgr ctrl.Manager) error {
-	return ctrl.NewControllerManagedBy(mgr).
+	return errors.Join(a.setUpPoints(mgr), a.setUpDrills(mgr), ctrl.NewControllerManagedBy(mgr).
 		For(&api.Standby{}).
 		Watches(&api.VolumeTransfer{}, handler.EnqueueRequestsFromMapFunc(a.standbyOf)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: a.Concurrent}).
-		Complete(a)
+		Complete(a))
 }
 
 func (a *Agent) standbyOf(_ context.Context, o client.Object) []reconcile.Request {
@@ -58,6 +68,11 @@ type run struct {
 	s      *api.Standby
 	before *api.Standby
 	peer   pairing.Peer
+	// voucher is the admin pair that answers for the round's objects without a
+	// namespace; nil for none.
+	voucher *pairing.Peer
+	// again, where set, is when to look again.
+	again time.Duration
 }
 
 // Reconcile takes one Standby one action further.
@@ -71,13 +86,17 @@ func (a *Agent) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 	if err != nil {
 		return x.stumble(ctx, err)
 	}
+	if x.awaitsVouch() {
+		x.s.Status.Message = "waits until an admin pair of the source vouches for round " + x.s.Spec.Round
+		return ctrl.Result{}, x.save(ctx)
+	}
 	action := migrate.NextStandby(observed)
 	requeue, err := x.act(ctx, action)
 	if err != nil {
 		return x.stumble(ctx, err)
 	}
 	switch action.Kind {
-	case migrate.LetGoStandby, migrate.RestStandby, migrate.HoldStandby:
+	case migrate.LetGoStandby, migrate.RestStandby, migrate.HoldStandby, migrate.GoBack, migrate.Dismiss:
 		return ctrl.Result{RequeueAfter: requeue}, nil
 	}
 	return ctrl.Result{RequeueAfter: requeue}, x.save(ctx)
@@ -99,6 +118,15 @@ func (x *run) observe(ctx context.Context) (migrate.ObservedStandby, error) {
 		RoundRead: x.has(conditionRead), Applied: x.has(conditionApplied),
 		Ready: x.s.Status.Phase == api.StandbyReady, Failed: x.s.Status.Phase == api.StandbyFailed,
 		Tidy: x.has(conditionTidy), TakenBack: x.has(conditionTakenBack),
+		TakesBack: x.s.Status.TakesBack,
+		Stage:     x.stages(), Cancel: x.s.Spec.Cancel,
+		Drill:       x.s.Spec.Drill != nil,
+		RoundChosen: x.has(conditionActivating), Raised: x.raised(),
+		Begun:       x.s.Status.Bringing == x.s.Spec.Round && x.s.Status.Activating == (x.s.Spec.Activation != nil),
+		HandingOver: x.has(conditionHandingOver),
+	}
+	if a := x.s.Spec.Activation; a != nil {
+		o.Activate, o.Planned = !a.Planned, a.Planned
 	}
 	var err error
 	x.peer, err = x.Peers.Get(ctx, pairing.Incoming, x.s.Spec.PairID)
@@ -107,13 +135,17 @@ func (x *run) observe(ctx context.Context) (migrate.ObservedStandby, error) {
 	}
 	o.PairFound = err == nil
 	for _, v := range x.s.Status.Volumes {
-		volume := migrate.StandbyVolume{Name: v.Namespace + "/" + v.Name, Holds: v.Wants != "" && v.Image == v.Wants, HandedOver: v.HandedOver}
+		if v.Leaving {
+			continue
+		}
+		volume := migrate.StandbyVolume{Name: v.Namespace + "/" + v.Name, Holds: v.Wants != "" && v.Image == v.Wants, HandedOver: v.HandedOver, Adopting: v.Adopting}
 		if v.Failed {
 			volume.Failed = v.Reason
 		}
 		o.Volumes = append(o.Volumes, volume)
 	}
-	return o, nil
+	o.Rollback, err = x.observeRollback(ctx)
+	return o, err
 }
 
 func (x *run) act(ctx context.Context, a migrate.StandbyAction) (time.Duration, error) {
@@ -123,22 +155,35 @@ func (x *run) act(ctx context.Context, a migrate.StandbyAction) (time.Duration, 
 		again time.Duration
 	}
 	taken, known := map[migrate.StandbyActionKind]step{
-		migrate.HoldStandby:  {x.keep, soon},
-		migrate.LetGoStandby: {x.letGo, 0},
-		migrate.WaitForPair:  {x.told(a.Message), standbyWait},
-		migrate.FailStandby:  {x.failed(a.Message), soon},
-		migrate.ReadRound:    {x.readRound, soon},
-		migrate.BringForward: {x.bringForward, standbyPoll},
-		migrate.HandOver:     {x.handOver, standbyPoll / 4},
-		migrate.ApplyObjects: {x.applyObjects, soon},
-		migrate.TidyUp:       {x.tidyUp, standbyPoll},
-		migrate.TakeBack:     {x.takeBack, standbyPoll},
-		migrate.RestStandby:  {func(context.Context) error { return nil }, 0},
+		migrate.HoldStandby:     {x.keep, soon},
+		migrate.LetGoStandby:    {x.letGo, 0},
+		migrate.WaitForPair:     {x.told(a.Message), standbyWait},
+		migrate.FailStandby:     {x.failed(a.Message), soon},
+		migrate.StartRound:      {x.startRound, soon},
+		migrate.ChooseRound:     {x.chooseRound, soon},
+		migrate.RaiseEpoch:      {x.raiseEpoch, soon},
+		migrate.Adopt:           {x.adopt, standbyPoll / 4},
+		migrate.GoBack:          {x.goBack, standbyPoll / 4},
+		migrate.Dismiss:         {x.dismiss(a.Message), soon},
+		migrate.ReadRound:       {x.readRound, soon},
+		migrate.BringForward:    {x.bringForward, standbyPoll},
+		migrate.HandOver:        {x.handOver, standbyPoll / 4},
+		migrate.ApplyObjects:    {x.applyObjects, soon},
+		migrate.TidyUp:          {x.tidyUp, standbyPoll},
+		migrate.TakeBack:        {x.takeBack, standbyPoll},
+		migrate.TakeBackObjects: {x.takeBackObjects, soon},
+		migrate.CompareVolumes:  {x.compareVolumes, standbyPoll},
+		migrate.RefuseRollback:  {x.refuseRollback(a.Message), standbyPoll},
+		migrate.RollBackRound:   {x.rollBackRound, standbyPoll},
+		migrate.RestStandby:     {func(context.Context) error { return nil }, 0},
 	}[a.Kind]
 	if !known {
 		return 0, fmt.Errorf("standby %s: action %q is unknown", x.s.Name, a.Kind)
 	}
-	return taken.again, taken.do(ctx)
+	if err := taken.do(ctx); err != nil || x.again == 0 {
+		return taken.again, err
+	}
+	return x.again, nil
 }
 
 func (x *run) keep(ctx context.Context) error {
@@ -147,6 +192,17 @@ func (x *run) keep(ctx context.Context) error {
 }
 
 func (x *run) letGo(ctx context.Context) error {
+	if done, err := x.dropComparison(ctx); err != nil || !done {
+		x.again = standbyPoll
+		return err
+	}
+	if err := errors.Join(x.deleteUndo(ctx), x.dropKept(ctx, "")); err != nil {
+		return err
+	}
+	if done, err := x.dropSnapshots(ctx, 0); err != nil || !done {
+		x.again = standbyPoll
+		return err
+	}
 	controllerutil.RemoveFinalizer(x.s, api.Finalizer)
 	return client.IgnoreNotFound(x.Client.Patch(ctx, x.s, client.MergeFrom(x.before)))
 }
@@ -202,20 +258,18 @@ func (x *run) save(ctx context.Context) error {
 
 // readRound records the images of the sealed round, once its seal is checked.
 func (x *run) readRound(ctx context.Context) error {
-	point, _, err := x.sealedRound(ctx)
+	point, data, err := x.sealedRound(ctx)
 	if err != nil {
 		return err
 	}
-	volumes := make([]api.StandbyVolume, 0, len(x.s.Spec.Volumes))
-	for _, c := range x.s.Spec.Volumes {
-		image, err := imageOf(point, c)
-		if err != nil {
-			return err
-		}
-		volumes = append(volumes, api.StandbyVolume{
-			Namespace: c.Namespace, Name: c.Name, Wants: string(image.ID), Kind: string(image.Kind),
-			Filesystem: image.Filesystem, ImageBytes: image.Size, BytesTotal: image.Size,
-		})
+	instructions, _, err := workload.Unpack(data)
+	if err != nil {
+		return fmt.Errorf("%w: objects of round %s: %w", errRefused, point.Round, err)
+	}
+	x.instructDrill(&instructions)
+	volumes, err := x.nextVolumes(ctx, point, instructions)
+	if err != nil {
+		return err
 	}
 	x.s.Status.Volumes, x.s.Status.Phase, x.s.Status.Message = volumes, api.StandbyVolumes, ""
 	x.mark(conditionRead, "SealChecked", "round "+point.Round+" was sealed by cluster "+point.Cluster)
@@ -226,19 +280,11 @@ func (x *run) readRound(ctx context.Context) error {
 // this very application.
 func (x *run) sealedRound(ctx context.Context) (snapshot.RecoveryPoint, []byte, error) {
 	var point snapshot.RecoveryPoint
-	location, err := x.Locator.ForPeer(ctx, x.peer, x.peer.BackupLocation)
+	sealed, err := x.readSealed(ctx, x.s.Spec.Round)
 	if err != nil {
 		return point, nil, err
 	}
-	repository, err := x.Opener.Open(ctx, location, false)
-	if err != nil {
-		return point, nil, err
-	}
-	sealed, err := repository.Sealed(ctx, x.s.Spec.Application, x.s.Spec.Round)
-	if err = errors.Join(err, repository.Close(ctx)); err != nil {
-		return point, nil, fmt.Errorf("read round %s of %s: %w", x.s.Spec.Round, x.s.Spec.Application, err)
-	}
-	point, err = sealed.Read(x.peer.SealingPublicKey)
+	point, err = sealed.Read(x.peer)
 	if err != nil {
 		return point, nil, err
 	}
@@ -248,7 +294,10 @@ func (x *run) sealedRound(ctx context.Context) (snapshot.RecoveryPoint, []byte, 
 	if sealed.Objects == nil {
 		return point, nil, fmt.Errorf("%w: round %s has no objects", errRefused, point.Round)
 	}
-	return point, sealed.Objects, nil
+	if x.s.Spec.Drill == nil && !x.has(conditionRead) {
+		err = x.keepRound(ctx, point.Round, sealed)
+	}
+	return point, sealed.Objects, err
 }
 
 func imageOf(point snapshot.RecoveryPoint, c api.StandbyClaim) (snapshot.Image, error) {

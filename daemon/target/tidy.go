@@ -2,7 +2,9 @@ package target
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -24,8 +26,11 @@ func (x *run) tidyUp(ctx context.Context) error {
 		return err
 	}
 	if x.s.Status.Phase == api.StandbyFailed {
-		if err := x.dropClaims(ctx); err != nil {
-			return err
+		// What an earlier round left is gone back to when the source says so.
+		if x.s.Status.Previous == "" {
+			if err := x.dropClaims(ctx); err != nil {
+				return err
+			}
 		}
 		x.mark(conditionTidy, "Tidy", "nothing temporary is left")
 		return nil
@@ -34,17 +39,30 @@ func (x *run) tidyUp(ctx context.Context) error {
 		x.mark(conditionTidy, "Tidy", "nothing temporary is left")
 		return nil
 	}
+	return x.reach(ctx)
+}
+
+// reach is the end of a round: what it needs no more goes, and the status says that
+// the standby holds it.
+func (x *run) reach(ctx context.Context) error {
+	if done, err := x.snapshotRound(ctx); err != nil || !done {
+		return err
+	}
 	if err := x.restorePolicies(ctx); err != nil {
 		return err
 	}
-	if err := x.deleteUndo(ctx); err != nil {
+	_, err := x.dropSnapshots(ctx, x.s.Spec.Snapshots)
+	if err = errors.Join(err, x.dropStrays(ctx), x.dropKept(ctx, x.roundsKept()...)); err != nil {
 		return err
 	}
+	meta.RemoveStatusCondition(&x.s.Status.Conditions, conditionSnapshotting)
 	now := metav1.NewTime(x.Now())
 	if x.s.Status.Reached == nil {
 		x.s.Status.Reached = &now
 	}
 	x.s.Status.Phase, x.s.Status.Round, x.s.Status.Message = api.StandbyReady, x.s.Spec.Round, ""
+	x.s.Status.Previous, x.s.Status.Claims = "", x.s.Spec.Volumes
+	x.measure()
 	meta.SetStatusCondition(&x.s.Status.Conditions, metav1.Condition{
 		Type: api.ConditionReady, Status: metav1.ConditionTrue, Reason: "Ready", Message: "holds round " + x.s.Spec.Round, ObservedGeneration: x.s.Generation,
 	})
@@ -107,12 +125,11 @@ func (x *run) takeBack(ctx context.Context) error {
 	if done, err = x.dropHolds(ctx); err != nil || !done {
 		return err
 	}
-	undo, err := x.loadUndo(ctx)
-	if err != nil {
-		return err
-	}
-	if err := x.undoObjects(ctx, undo); err != nil {
-		return err
+	// What a drill applied goes with its namespaces.
+	if x.s.Spec.Drill == nil {
+		if err := x.undoApplied(ctx); err != nil {
+			return err
+		}
 	}
 	if done, err = x.dropVolumes(ctx); err != nil || !done {
 		return err
@@ -127,28 +144,42 @@ func (x *run) takeBack(ctx context.Context) error {
 	return nil
 }
 
-// undoObjects goes through the waves backwards.
-func (x *run) undoObjects(ctx context.Context, undo map[string]workload.Applied) error {
-	if len(undo) == 0 {
-		return nil
-	}
-	objects, err := x.objects(ctx)
+func (x *run) undoApplied(ctx context.Context) error {
+	undo, err := x.loadUndo(ctx)
 	if err != nil {
 		return err
 	}
-	waves := workload.Order(objects)
-	for i := len(waves) - 1; i >= 0; i-- {
-		for _, object := range waves[i].Objects {
-			ref := workload.RefOf(&object)
-			applied, known := undo[ref.String()]
-			if !known {
-				continue
-			}
-			if err := workload.Undo(ctx, x.Objects, applied, workload.UndoOptions{}); err != nil {
-				return fmt.Errorf("take back %s: %w", ref, err)
-			}
-		}
+	return x.undoObjects(ctx, undo)
+}
+
+// undoObjects takes the newest write back first. The records alone say what was
+// written: the pair, and with it the round, may be gone by now. What is left as
+// others made it is told.
+func (x *run) undoObjects(ctx context.Context, undo []workload.Applied) error {
+	left, err := workload.UndoAll(ctx, x.Objects, undo, workload.UndoOptions{})
+	for _, l := range left {
+		x.Events.Eventf(x.s, nil, corev1.EventTypeWarning, "LeftAsItIs", "TakeBack", "%s", l)
 	}
+	return err
+}
+
+// takeBackObjects undoes what a finished run applied, since its Migration said that
+// it is not to outlive it. Volumes and their claims stay: they hold data.
+func (x *run) takeBackObjects(ctx context.Context) error {
+	undo, err := x.loadUndo(ctx)
+	if err != nil {
+		return err
+	}
+	claims := func(a workload.Applied) bool {
+		return a.Action == workload.Created && a.Ref.Group == "" && a.Ref.Kind == "PersistentVolumeClaim"
+	}
+	if err := x.undoObjects(ctx, slices.DeleteFunc(undo, claims)); err != nil {
+		return err
+	}
+	if err := x.deleteUndo(ctx); err != nil {
+		return err
+	}
+	x.mark(conditionTakenBack, "TakenBack", "the objects of this round are as they were before it; claims and volumes are kept")
 	return nil
 }
 
@@ -164,7 +195,14 @@ func (x *run) dropVolumes(ctx context.Context) (bool, error) {
 		if pv.Status.Phase == corev1.VolumeBound {
 			continue // Its claim is being undone.
 		}
-		if pv.Spec.PersistentVolumeReclaimPolicy != corev1.PersistentVolumeReclaimDelete && pv.Annotations[annotationReclaim] == string(corev1.PersistentVolumeReclaimDelete) {
+		if pv.Annotations[annotationAdopted] != "" {
+			if err := x.leaveAdopted(ctx, pv); err != nil {
+				return false, err
+			}
+			continue
+		}
+		ours := x.s.Spec.Drill != nil || pv.Annotations[annotationReclaim] == string(corev1.PersistentVolumeReclaimDelete)
+		if pv.Spec.PersistentVolumeReclaimPolicy != corev1.PersistentVolumeReclaimDelete && ours {
 			before := pv.DeepCopy()
 			pv.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimDelete
 			if err := x.Client.Patch(ctx, pv, client.MergeFrom(before)); err != nil {

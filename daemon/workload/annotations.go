@@ -20,16 +20,20 @@ const (
 	AnnotationMigrationNamespace = "stork.libopenstorage.org/migrationNamespace"
 	// AnnotationMigrationTime is the time of the run, in UTC.
 	AnnotationMigrationTime = "stork.libopenstorage.org/migrationTime"
+	// Held is the node selector of a DaemonSet, and the scheduling gate of a Pod,
+	// that keep them from running.
+	Held = "godwit.io/held"
+	// AnnotationHash is of what the source wanted of the object.
+	AnnotationHash = "stork.libopenstorage.org/resource-hash"
 	// AnnotationReplicas keeps spec.replicas while a workload is held at zero.
 	AnnotationReplicas = "stork.libopenstorage.org/migrationReplicas"
 
 	// labelRole is on what snapshot/csi makes to hold volumes for nodes.
 	labelRole = "godwit.io/role"
+	// annotationTransformation is on what a ResourceTransformation changed.
+	annotationTransformation = "stork.libopenstorage.org/resourcetransformation-name"
 	// annotationReplicasOld is how stork's own examples misspell it; it is read.
 	annotationReplicasOld = "stork.openstorage.org/migrationReplicas"
-	// held is the node selector of a DaemonSet, and the scheduling gate of a Pod,
-	// that keep them from running.
-	held = "godwit.io/held"
 
 	migrationTimeFormat = "2006-01-02-150405"
 )
@@ -45,6 +49,10 @@ func asked(annotations map[string]string, wish string) bool {
 	return false
 }
 
+// SkipAsked tells whether the user asked for an object with these annotations to
+// be left out.
+func SkipAsked(annotations map[string]string) bool { return asked(annotations, "skip-resource") }
+
 // residue tells whether a label or annotation only says what one cluster's
 // controllers did, which would be a lie in another.
 //
@@ -53,7 +61,7 @@ func asked(annotations map[string]string, wish string) bool {
 // no longer has.
 func residue(key string) bool {
 	switch key {
-	case AnnotationOwner,
+	case AnnotationOwner, AnnotationHash,
 		"batch.kubernetes.io/job-tracking",
 		"cni.projectcalico.org/containerID",
 		"cni.projectcalico.org/podIP",
@@ -64,6 +72,11 @@ func residue(key string) bool {
 		"k8s.ovn.org/pod-networks",
 		"k8s.v1.cni.cncf.io/network-status",
 		"kubernetes.io/config.seen",
+		"openshift.io/image.dockerRepositoryCheck",
+		"service.alpha.openshift.io/serving-cert-generation-error", "service.alpha.openshift.io/serving-cert-generation-error-num",
+		"service.alpha.openshift.io/serving-cert-signed-by",
+		"service.beta.openshift.io/serving-cert-generation-error", "service.beta.openshift.io/serving-cert-generation-error-num",
+		"service.beta.openshift.io/serving-cert-signed-by",
 		"kubernetes.io/metadata.name",
 		"kubernetes.io/service-account.uid",
 		"volume.beta.kubernetes.io/storage-class",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,10 +20,17 @@ const (
 	Created Action = "Created"
 	// Updated: something stood there and was changed.
 	Updated Action = "Updated"
+	// Recreated: something stood there, and was deleted and made anew.
+	Recreated Action = "Recreated"
 	// Unchanged: what stood there was as wanted; nothing was written.
 	Unchanged Action = "Unchanged"
-	// Kept: what stands there carries the annotation skip-resource.
+	// Kept: what stands there carries the annotation skip-resource, or conflicts
+	// of its kind are resolved by Skip.
 	Kept Action = "Skipped"
+	// Deleted: an earlier run brought it, and the source no longer has it.
+	Deleted Action = "Deleted"
+	// Refused: the pair may not bring it.
+	Refused Action = "Refused"
 )
 
 const (
@@ -42,6 +48,11 @@ type ApplyOptions struct {
 	FieldManager string
 	// Owner, if set, is written to AnnotationOwner.
 	Owner string
+	// Conflicts is for what stands there and was not written by Owner.
+	Conflicts Conflicts
+	// GiveUpAddresses applies a Service without those addresses and node ports that
+	// the server refuses.
+	GiveUpAddresses bool
 	// Record, if set, is called before every write with what is about to happen,
 	// without After. The write happens only if it returns nil. Where a run is
 	// repeated, the first record of an object is the one to undo.
@@ -55,17 +66,23 @@ type Applied struct {
 	Action  Action `json:"action"`
 	Manager string `json:"manager"`
 	Owner   string `json:"owner,omitempty"`
-	// Before is what stood there, set for Updated.
+	// Before is what stood there, set for Updated, Recreated and Deleted.
 	Before *unstructured.Unstructured `json:"before,omitempty"`
-	// After is what stood there then, set for Created and Updated; nil in a record
-	// made before the write.
+	// After is what stood there then, set for Created, Updated and Recreated; nil
+	// in a record made before the write.
 	After *unstructured.Unstructured `json:"after,omitempty"`
 }
 
+// writes tells whether the cluster is not as it was.
+func (a Action) writes() bool {
+	return a == Created || a == Updated || a == Recreated || a == Deleted
+}
+
 // Apply writes one object by server-side apply and tells what it did. Fields that
-// others own and the object also sets are taken over; fields that it does not set
-// stay as they are. Nothing is ever deleted in order to be created again: where a
-// field cannot be changed in place the error is ErrImmutable and says what to do.
+// it does not set stay as they are; those that others own are a *DisputeError, or
+// are taken over, by the resolution of conflicts of its kind. Nothing is deleted
+// in order to be created again unless that is the resolution: where a field cannot
+// be changed in place the error is ErrImmutable and says what to do.
 func Apply(ctx context.Context, c Cluster, obj unstructured.Unstructured, o ApplyOptions) (Applied, error) {
 	ref := RefOf(&obj)
 	if o.FieldManager == "" {
@@ -77,8 +94,20 @@ func Apply(ctx context.Context, c Cluster, obj unstructured.Unstructured, o Appl
 	}
 	var done Applied
 	err = onConflict(func() error {
-		var err error
-		done, err = applyOnce(ctx, resource, &obj, o)
+		live, err := get(ctx, resource, obj.GetName())
+		if err != nil {
+			return err
+		}
+		intent, err := o.decide(ctx, resource, &obj, live)
+		if err != nil {
+			return err
+		}
+		if o.Record != nil && intent.record.Action.writes() {
+			if err := o.Record(ctx, intent.record); err != nil {
+				return fmt.Errorf("record what stands there before the write: %w", err)
+			}
+		}
+		done, err = o.carryOut(ctx, resource, intent)
 		return err
 	})
 	if err != nil {
@@ -87,46 +116,108 @@ func Apply(ctx context.Context, c Cluster, obj unstructured.Unstructured, o Appl
 	return done, nil
 }
 
-// applyOnce holds to what it saw: the write fails with a conflict if anybody wrote
-// in between, so that Before is exactly what the write replaced.
-func applyOnce(ctx context.Context, resource dynamic.ResourceInterface, obj *unstructured.Unstructured, o ApplyOptions) (Applied, error) {
-	done := Applied{Ref: RefOf(obj), Manager: o.FieldManager, Owner: o.Owner}
-	live, err := get(ctx, resource, obj.GetName())
-	if err != nil {
-		return Applied{}, err
+// intent is what a write would do, and how.
+type intent struct {
+	record Applied
+	live   *unstructured.Unstructured
+	patch  *unstructured.Unstructured
+	// would is what the server says would stand there; nil where it was not asked.
+	would *unstructured.Unstructured
+}
+
+// decide finds out what has to be done with the object where live stands, nil for
+// nothing. It writes nothing.
+func (o ApplyOptions) decide(ctx context.Context, resource dynamic.ResourceInterface, obj, live *unstructured.Unstructured) (intent, error) {
+	i := intent{record: Applied{Ref: RefOf(obj), Manager: o.FieldManager, Owner: o.Owner}, live: live, patch: prepare(obj, live, o)}
+	if live == nil {
+		i.record.Action = Created
+		i.patch.SetResourceVersion(noVersion)
+		return i, nil
 	}
-	patch := prepare(obj, live, o)
+	resolution := o.resolution(live)
 	switch {
-	case live == nil:
-		done.Action = Created
-		patch.SetResourceVersion(noVersion)
 	case live.GetDeletionTimestamp() != nil:
-		return Applied{}, ErrBeingDeleted
-	case asked(live.GetAnnotations(), "skip-resource"):
-		done.Action = Kept
+		return i, ErrBeingDeleted
+	case asked(live.GetAnnotations(), "skip-resource"), resolution == resolveSkip:
+		i.record.Action = Kept
+		return i, nil
+	case unchanged(i.patch, live, o):
+		i.record.Action = Unchanged
+		return i, nil
+	}
+	i.patch.SetResourceVersion(live.GetResourceVersion())
+	return o.try(ctx, resource, i, resolution)
+}
+
+// try asks the server what the write would make of what stands there.
+func (o ApplyOptions) try(ctx context.Context, resource dynamic.ResourceInterface, i intent, resolution resolution) (intent, error) {
+	i.record.Action = Updated
+	would, err := o.trial(ctx, resource, &i, resolution != resolveAbort)
+	err = refused(err, i.patch, i.live)
+	switch {
+	case err == nil && would != nil && sameObject(would, i.live):
+		i.record.Action = Unchanged
+		return i, nil
+	case err == nil && resolution == resolveRecreate, resolution == resolveRecreate && isImmutable(err):
+		if holdsOthers(i.live) {
+			return i, fmt.Errorf("%w: Recreate would delete what %s holds: use Overwrite for this kind (spec.conflictResolutionByKind)", ErrHoldsData, i.record.Ref)
+		}
+		i.record.Action, i.patch = Recreated, prepare(i.patch, nil, o)
+		i.patch.SetResourceVersion(noVersion)
+	case err != nil:
+		return i, err
+	}
+	i.record.Before, i.would = i.live, would
+	return i, nil
+}
+
+// trial is a dry run. It goes without the stamps of this run first: alone they are
+// no reason to write.
+func (o ApplyOptions) trial(ctx context.Context, resource dynamic.ResourceInterface, i *intent, force bool) (*unstructured.Unstructured, error) {
+	options := metav1.ApplyOptions{FieldManager: o.FieldManager, Force: force, DryRun: []string{metav1.DryRunAll}}
+	attempt := i.patch
+	if o.Owner != "" && i.live.GetAnnotations()[AnnotationOwner] == o.Owner {
+		attempt = withStampsOf(i.patch, i.live)
+	}
+	would, err := resource.Apply(ctx, attempt.GetName(), attempt, options)
+	if disputes := disputesIn(err); len(disputes) > 0 {
+		if !onlyLastApplied(disputes) {
+			return nil, &DisputeError{Ref: i.record.Ref, Disputes: disputes}
+		}
+		// The record of another kubectl apply says nothing of this object.
+		removeAnnotations(i.patch, annotationLastApplied)
+		removeAnnotations(attempt, annotationLastApplied)
+		would, err = resource.Apply(ctx, attempt.GetName(), attempt, options)
+	}
+	if apierrors.IsBadRequest(err) {
+		// A webhook with side effects bars dry runs; the write itself will tell.
+		return nil, nil
+	}
+	return would, err
+}
+
+// carryOut does what was decided. It holds to what was seen: the write fails with
+// a conflict if anybody wrote in between, so that Before is exactly what the write
+// replaced.
+func (o ApplyOptions) carryOut(ctx context.Context, resource dynamic.ResourceInterface, i intent) (Applied, error) {
+	done := i.record
+	if !done.Action.writes() {
 		return done, nil
-	default:
-		done.Action, done.Before = Updated, live
-		patch.SetResourceVersion(live.GetResourceVersion())
-		same, err := o.changesNothing(ctx, resource, patch, live)
-		if err != nil {
-			return Applied{}, refused(err, obj, live)
-		}
-		if same {
-			done.Action, done.Before = Unchanged, nil
-			return done, nil
+	}
+	if done.Action == Recreated {
+		if err := deleteAsSeen(ctx, resource, i.live); err != nil {
+			return Applied{}, err
 		}
 	}
-	if o.Record != nil {
-		if err := o.Record(ctx, done); err != nil {
-			return Applied{}, fmt.Errorf("record what stands there before the write: %w", err)
-		}
+	options := metav1.ApplyOptions{FieldManager: o.FieldManager, Force: i.live == nil || done.Action == Recreated || o.resolution(i.live) != resolveAbort}
+	after, err := resource.Apply(ctx, i.patch.GetName(), i.patch, options)
+	if disputes := disputesIn(err); len(disputes) > 0 {
+		return Applied{}, &DisputeError{Ref: done.Ref, Disputes: disputes}
 	}
-	after, err := resource.Apply(ctx, obj.GetName(), patch, o.forced())
 	if err != nil {
-		return Applied{}, refused(err, obj, live)
+		return Applied{}, refused(err, i.patch, i.live)
 	}
-	if live != nil && after.GetResourceVersion() == live.GetResourceVersion() {
+	if done.Action == Updated && after.GetResourceVersion() == i.live.GetResourceVersion() {
 		done.Action, done.Before = Unchanged, nil
 		return done, nil
 	}
@@ -134,33 +225,24 @@ func applyOnce(ctx context.Context, resource dynamic.ResourceInterface, obj *uns
 	return done, nil
 }
 
-func (o ApplyOptions) forced() metav1.ApplyOptions {
-	return metav1.ApplyOptions{FieldManager: o.FieldManager, Force: true}
-}
-
-// changesNothing asks the server, so that no record is made of a write that is
-// none. Without a journal the write itself tells the same at half the cost.
-func (o ApplyOptions) changesNothing(ctx context.Context, resource dynamic.ResourceInterface, patch, live *unstructured.Unstructured) (bool, error) {
-	if o.Record == nil {
-		return false, nil
+// deleteAsSeen deletes an object only as it was when it was looked at. One that
+// is gone or waits for a finalizer is told by the write that follows.
+func deleteAsSeen(ctx context.Context, resource dynamic.ResourceInterface, live *unstructured.Unstructured) error {
+	uid, version, foreground := live.GetUID(), live.GetResourceVersion(), metav1.DeletePropagationBackground
+	err := resource.Delete(ctx, live.GetName(), metav1.DeleteOptions{
+		Preconditions:     &metav1.Preconditions{UID: &uid, ResourceVersion: &version},
+		PropagationPolicy: &foreground,
+	})
+	if apierrors.IsNotFound(err) {
+		return nil
 	}
-	options := o.forced()
-	options.DryRun = []string{metav1.DryRunAll}
-	would, err := resource.Apply(ctx, patch.GetName(), patch, options)
-	if apierrors.IsBadRequest(err) {
-		// A webhook with side effects bars dry runs; the write itself will tell.
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return apiequality.Semantic.DeepEqual(would.Object, live.Object), nil
+	return err
 }
 
 // prepare returns what is sent: the object without what only a server sets.
 func prepare(obj, live *unstructured.Unstructured, o ApplyOptions) *unstructured.Unstructured {
 	patch := obj.DeepCopy()
-	metadata := child(patch.Object, "metadata")
+	metadata, _ := patch.Object["metadata"].(map[string]any)
 	for _, field := range []string{
 		"uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink",
 		"deletionTimestamp", "deletionGracePeriodSeconds",
@@ -168,6 +250,11 @@ func prepare(obj, live *unstructured.Unstructured, o ApplyOptions) *unstructured
 		delete(metadata, field)
 	}
 	delete(patch.Object, "status")
+	if live != nil && o.GiveUpAddresses {
+		// It may stand since KeepAddresses looked, made by a write whose answer was lost.
+		LeaveAddresses(patch, live)
+	}
+	annotate(patch, AnnotationHash, hashOf(patch))
 	if o.Owner != "" {
 		annotate(patch, AnnotationOwner, o.Owner)
 	}
@@ -175,23 +262,6 @@ func prepare(obj, live *unstructured.Unstructured, o ApplyOptions) *unstructured
 		keepLogins(patch, live)
 	}
 	return patch
-}
-
-// keepLogins joins the registry logins of both, since the list is applied whole
-// and the target's account has its own registry's.
-func keepLogins(patch, live *unstructured.Unstructured) {
-	const field = "imagePullSecrets"
-	var joined []any
-	seen := make(map[string]bool)
-	for _, login := range append(list(live.Object, field), list(patch.Object, field)...) {
-		if name := text(login, "name"); !seen[name] {
-			seen[name] = true
-			joined = append(joined, map[string]any{"name": name})
-		}
-	}
-	if len(joined) > 0 {
-		patch.Object[field] = joined
-	}
 }
 
 func resourceOf(c Cluster, ref Ref) (dynamic.ResourceInterface, error) {

@@ -14,10 +14,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/rest"
+
+	"github.com/godwit-io/godwit/daemon/workload/shape"
 )
 
 func asGodwit() ApplyOptions {
-	return ApplyOptions{FieldManager: "godwit", Owner: "cms/prodcluster"}
+	return ApplyOptions{Conflicts: Conflicts{Resolution: "Overwrite"}, FieldManager: "godwit", Owner: "cms/prodcluster"}
 }
 
 func one(t *testing.T, document string) unstructured.Unstructured {
@@ -148,7 +150,7 @@ func TestUndoLeavesWhatOthersChanged(t *testing.T) {
 	put(t, c, "{apiVersion: v1, kind: ConfigMap, metadata: {name: updated, namespace: others}, data: {a: '0'}}")
 	created, updated := apply(t, c, config("created", "1"), Created), apply(t, c, config("updated", "1"), Updated)
 	for _, done := range []Applied{created, updated} {
-		patch(t, c, done.Ref, "alice", `{"data":{"b":"hers"}}`)
+		edit(t, c, done.Ref, "alice", `{"data":{"b":"hers"}}`)
 		err := Undo(t.Context(), c, done, UndoOptions{})
 		var changed *ChangedError
 		if !errors.As(err, &changed) || !slices.Equal(changed.Managers, []string{"alice"}) || !slices.Equal(changed.Paths, []string{"data.b"}) {
@@ -200,7 +202,7 @@ func TestApplyRace(t *testing.T) {
 		case 1:
 			put(t, c, "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: race}, data: {a: theirs}}")
 		case 2:
-			patch(t, c, intent.Ref, "alice", `{"data":{"a":"hers"}}`)
+			edit(t, c, intent.Ref, "alice", `{"data":{"a":"hers"}}`)
 		}
 		return nil
 	}
@@ -208,7 +210,7 @@ func TestApplyRace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if done.Action != Updated || text(done.Before.Object, "data", "a") != "hers" {
+	if done.Action != Updated || shape.Text(done.Before.Object, "data", "a") != "hers" {
 		t.Errorf("%s, before %v", done.Action, done.Before)
 	}
 	if !slices.Equal(intents, []Action{Created, Updated, Updated}) {
@@ -243,7 +245,7 @@ func TestUndoFromIntent(t *testing.T) {
 	if find(t, c, Ref{Version: "v1", Kind: "ConfigMap", Namespace: "intent", Name: "new"}) != nil {
 		t.Error("what was created is still there")
 	}
-	if old := find(t, c, Ref{Version: "v1", Kind: "ConfigMap", Namespace: "intent", Name: "old"}); text(old.Object, "data", "a") != "0" {
+	if old := find(t, c, Ref{Version: "v1", Kind: "ConfigMap", Namespace: "intent", Name: "old"}); shape.Text(old.Object, "data", "a") != "0" {
 		t.Error("what was updated is not as before")
 	}
 }
@@ -317,7 +319,7 @@ func TestApplyRespects(t *testing.T) {
 `)
 	kept := apply(t, c, one(t, "{apiVersion: v1, kind: ConfigMap, metadata: {name: kept, namespace: respect}, data: {a: ours}}"), Kept)
 	undo(t, c, kept)
-	if text(find(t, c, kept.Ref).Object, "data", "a") != "theirs" {
+	if shape.Text(find(t, c, kept.Ref).Object, "data", "a") != "theirs" {
 		t.Error("skip-resource was not respected")
 	}
 	leaving := one(t, "{apiVersion: v1, kind: ConfigMap, metadata: {name: leaving, namespace: respect}}")
@@ -330,7 +332,7 @@ func TestApplyRespects(t *testing.T) {
 	}
 	account := one(t, "{apiVersion: v1, kind: ServiceAccount, metadata: {name: web, namespace: respect}, imagePullSecrets: [{name: ours}, {name: theirs}]}")
 	done := apply(t, c, account, Updated)
-	if got := list(done.After.Object, "imagePullSecrets"); len(got) != 2 || len(list(done.After.Object, "secrets")) != 1 {
+	if got := shape.List(done.After.Object, "imagePullSecrets"); len(got) != 2 || len(shape.List(done.After.Object, "secrets")) != 1 {
 		t.Errorf("logins are not joined: %v", got)
 	}
 	apply(t, c, account, Unchanged)
@@ -362,9 +364,9 @@ spec: {accessModes: [ReadWriteOnce], storageClassName: a, volumeName: pv-data, r
 			t.Errorf("a namespace with a claim: %v", err)
 		}
 	}
-	patch(t, c, Ref{Version: "v1", Kind: "PersistentVolume", Name: "pv-data"}, "agent", `{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}`)
+	edit(t, c, Ref{Version: "v1", Kind: "PersistentVolume", Name: "pv-data"}, "agent", `{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}`)
 	// The claim's own controllers fill it in; that is nobody's change.
-	patch(t, c, claim.Ref, "kube-controller-manager", `{"metadata":{"annotations":{"pv.kubernetes.io/bind-completed":"yes"}}}`)
+	edit(t, c, claim.Ref, "kube-controller-manager", `{"metadata":{"annotations":{"pv.kubernetes.io/bind-completed":"yes"}}}`)
 	undo(t, c, claim)
 	undo(t, c, ns)
 	if find(t, c, ns.Ref).GetDeletionTimestamp() == nil {
@@ -398,7 +400,7 @@ func TestMoveAndUndo(t *testing.T) {
 		for i := range got.Objects {
 			// What a server counts up with every write.
 			for _, field := range []string{"resourceVersion", "generation"} {
-				delete(child(got.Objects[i].Object, "metadata"), field)
+				delete(shape.Child(got.Objects[i].Object, "metadata"), field)
 			}
 			entries := got.Objects[i].GetManagedFields()
 			for j := range entries {
@@ -420,10 +422,7 @@ func TestMoveAndUndo(t *testing.T) {
 	}
 	o := options()
 	o.Namespaces = map[string]string{"move": "moved"}
-	changed, err := Transform(collected.Objects, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	changed := kept(t, c, transformed(t, collected.Objects, o))
 	data, err := Encode(changed)
 	if err != nil {
 		t.Fatal(err)
@@ -460,7 +459,7 @@ func TestMoveAndUndo(t *testing.T) {
 		t.Error("the workload is not held at zero")
 	}
 	widget := find(t, c, Ref{Group: "move.test", Version: "v1", Kind: "Widget", Namespace: "moved", Name: "parent"})
-	if got := child(widget.Object, "spec")["size"]; got != int64(9007199254740993) {
+	if got := shape.Child(widget.Object, "spec")["size"]; got != int64(9007199254740993) {
 		t.Errorf("a number changed on its way: %v", got)
 	}
 	first := journal
@@ -494,9 +493,7 @@ func TestStartAfterHold(t *testing.T) {
 	o.Namespaces = map[string]string{"start": "started"}
 	objects := collected.Objects
 	for _, o.StartApplications = range []bool{false, true} {
-		if objects, err = Transform(objects, o); err != nil {
-			t.Fatal(err)
-		}
+		objects = kept(t, c, transformed(t, objects, o))
 		for _, wave := range Order(objects) {
 			for _, obj := range wave.Objects {
 				if _, err := Apply(t.Context(), c, obj, asGodwit()); err != nil {
@@ -528,7 +525,7 @@ func clearFinalizers(t *testing.T, c Cluster, namespace string) {
 	t.Helper()
 	ref := Ref{Version: "v1", Kind: "PersistentVolumeClaim", Namespace: namespace, Name: "data"}
 	if find(t, c, ref) != nil {
-		patch(t, c, ref, "kube-controller-manager", `{"metadata":{"finalizers":null}}`)
+		edit(t, c, ref, "kube-controller-manager", `{"metadata":{"finalizers":null}}`)
 	}
 }
 

@@ -46,6 +46,7 @@ func TestMain(m *testing.M) {
 			}
 		}()
 		config.QPS, config.Burst = 500, 1000
+		config.WarningHandler = rest.NoWarnings{}
 		server = config
 		return m.Run()
 	}())
@@ -145,7 +146,7 @@ func find(t *testing.T, c Cluster, ref Ref) *unstructured.Unstructured {
 	return obj
 }
 
-func patch(t *testing.T, c Cluster, ref Ref, manager, merge string) {
+func edit(t *testing.T, c Cluster, ref Ref, manager, merge string) {
 	t.Helper()
 	resource, err := resourceOf(c, ref)
 	if err != nil {
@@ -196,3 +197,9 @@ spec:
 		}
 	}
 }
+
+// nothing is a journal that keeps nothing.
+type nothing struct{}
+
+func (nothing) Intend(context.Context, []Applied) error { return nil }
+func (nothing) Done(context.Context, []Applied) error   { return nil }

@@ -10,10 +10,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 
 	"golang.org/x/sync/errgroup"
+
+	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
+
+	"github.com/godwit-io/godwit/daemon/workload/shape"
 )
 
 const (
@@ -37,6 +42,15 @@ type Selection struct {
 	IncludeOptionalResourceTypes []string
 	IncludeNetworkPolicyWithCIDR bool
 	IgnoreOwnerReferencesCheck   bool
+	// ClusterScoped also collects the cluster-scoped objects that others lean on;
+	// otherwise they are told in Skipped.
+	ClusterScoped bool
+	// ResourceSelectors: where there are any, one must match each object but
+	// claims.
+	ResourceSelectors []api.ResourceSelector
+	// Versions are the API versions in which kinds are read, by kind and group as
+	// schema.GroupKind spells them; those that it does not name, in the preferred one.
+	Versions map[string]string
 }
 
 // Skipped is an object, or with an empty name a kind, that was left out.
@@ -58,6 +72,10 @@ type Collection struct {
 // in Skipped; any other failure is an error, since a collection that silently
 // lacks something must not pass for a whole one.
 func Collect(ctx context.Context, c Cluster, s Selection) (Collection, error) {
+	selectors, err := readSelectors("spec.resourceSelectors", s.ResourceSelectors)
+	if err != nil {
+		return Collection{}, err
+	}
 	names := slices.Compact(slices.Sorted(slices.Values(s.Namespaces)))
 	if len(names) == 0 {
 		return Collection{}, fmt.Errorf("collect objects: no namespace is selected: name at least one in spec.namespaces")
@@ -70,7 +88,7 @@ func Collect(ctx context.Context, c Cluster, s Selection) (Collection, error) {
 	if err != nil {
 		return Collection{}, err
 	}
-	wanted, skippedKinds := sift(found, wishOf(s))
+	wanted, skippedKinds := sift(inVersions(found, s.Versions), wishOf(s))
 	skipped = append(skipped, skippedKinds...)
 	objects, unread, err := readAll(ctx, c.Dynamic, wanted, names, labels.Set(s.Selectors).String())
 	if err != nil {
@@ -79,15 +97,32 @@ func Collect(ctx context.Context, c Cluster, s Selection) (Collection, error) {
 	skipped = append(skipped, unread...)
 
 	v := newView(s, objects)
-	out := Collection{Objects: namespaces, Skipped: skipped}
+	v.selectors = selectors
+	out := Collection{Skipped: skipped}
+	var kept []unstructured.Unstructured
 	for i := range v.objects {
 		if r := v.leavesOut(i); r != nil {
 			out.Skipped = append(out.Skipped, Skipped{Ref: RefOf(&v.objects[i]), Rule: r.Name, Reason: r.Reason})
 			continue
 		}
-		out.Objects = append(out.Objects, v.objects[i])
+		kept = append(kept, v.objects[i])
 	}
+	f := follower{dynamic: c.Dynamic, selection: s, namespaces: names, objects: kept, view: v, resources: resourcesOf(found)}
+	leaned, alone, err := f.follow(ctx)
+	if err != nil {
+		return Collection{}, err
+	}
+	out.Skipped = append(out.Skipped, alone...)
+	out.Objects = append(append(namespaces, leaned...), kept...)
 	return out, nil
+}
+
+func resourcesOf(kinds []kind) map[schema.GroupKind]string {
+	out := make(map[schema.GroupKind]string, len(kinds))
+	for _, k := range kinds {
+		out[k.gvk.GroupKind()] = k.resource
+	}
+	return out
 }
 
 func readNamespaces(ctx context.Context, d dynamic.Interface, names []string) ([]unstructured.Unstructured, []Skipped, error) {
@@ -191,6 +226,7 @@ func readKind(ctx context.Context, d dynamic.Interface, k kind, namespace, selec
 // view is all that was listed, and what the rules made of it.
 type view struct {
 	selection Selection
+	selectors []selector
 	objects   []unstructured.Unstructured
 	byUID     map[types.UID]int
 	// selecting are the Services whose endpoints a controller makes.
@@ -218,7 +254,7 @@ func newView(s Selection, found []unstructured.Unstructured) *view {
 		}
 		v.byUID[obj.GetUID()] = len(v.objects)
 		v.objects = append(v.objects, obj)
-		if isKind(&obj, "", "Service") && len(child(obj.Object, "spec", "selector")) > 0 {
+		if isKind(&obj, "", "Service") && len(shape.Child(obj.Object, "spec", "selector")) > 0 {
 			v.selecting[types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}] = true
 		}
 	}

@@ -244,6 +244,7 @@ func TestCollect(t *testing.T) {
 		"Job.batch: optional-type", "Lease.coordination.k8s.io: leases", "Event: events",
 		"Event.events.k8s.io: events", "ControllerRevision.apps: revisions", "CSIStorageCapacity.storage.k8s.io: storage-capacity",
 		"Migration.stork.libopenstorage.org: own-objects",
+		"CustomResourceDefinition.apiextensions.k8s.io widgets.collect.test: cluster-scoped",
 	}
 	requireSame(t, "left out", skipped, left)
 	again, err := Collect(t.Context(), c, s)

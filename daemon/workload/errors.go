@@ -83,7 +83,13 @@ func Retryable(err error) bool {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
-	return retryableState(err) || retryableServer(err) || retryableConnection(err)
+	return !isMalformed(err) && (retryableState(err) || retryableServer(err) || retryableConnection(err))
+}
+
+// isMalformed tells of an object that is not of its kind's schema, which the API
+// server calls an internal error of its own.
+func isMalformed(err error) bool {
+	return apierrors.IsInvalid(err) || err != nil && strings.Contains(err.Error(), "failed to create typed patch object")
 }
 
 // retryableState is about other objects that are still coming or going.
@@ -122,4 +128,17 @@ func retryableServer(err error) bool {
 func retryableConnection(err error) bool {
 	return utilnet.IsConnectionReset(err) || utilnet.IsConnectionRefused(err) ||
 		utilnet.IsProbableEOF(err) || utilnet.IsTimeout(err) || utilnet.IsHTTP2ConnectionLost(err)
+}
+
+// unserved tells that the API server has no such path: the kind's definition has
+// gone since the mapper learnt of it.
+func unserved(err error) bool {
+	return apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}
+
+// isNoMatch tells that the cluster does not serve a kind.
+func isNoMatch(err error) bool {
+	var kind *meta.NoKindMatchError
+	var resource *meta.NoResourceMatchError
+	return errors.As(err, &kind) || errors.As(err, &resource)
 }

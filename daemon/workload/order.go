@@ -20,6 +20,7 @@ type rank int
 
 const (
 	rankDefinitions rank = iota
+	rankClasses
 	rankNamespaces
 	rankLimits
 	rankAccounts
@@ -30,13 +31,14 @@ const (
 	rankServices
 	rankWorkloads
 	rankRest
+	rankWebhooks
 )
 
 func (r rank) String() string {
 	return [...]string{
-		"custom resource definitions", "namespaces", "quotas and limits", "service accounts",
+		"custom resource definitions", "classes", "namespaces", "quotas and limits", "service accounts",
 		"configuration", "roles", "role bindings", "claims", "services and policies",
-		"workloads", "all else",
+		"workloads", "all else", "admission webhooks",
 	}[r]
 }
 
@@ -49,7 +51,7 @@ func Order(objects []unstructured.Unstructured) []Wave {
 		byRank[r] = append(byRank[r], obj)
 	}
 	var waves []Wave
-	for r := rankDefinitions; r <= rankRest; r++ {
+	for r := rankDefinitions; r <= rankWebhooks; r++ {
 		members := byRank[r]
 		if len(members) == 0 {
 			continue
@@ -64,7 +66,9 @@ func Order(objects []unstructured.Unstructured) []Wave {
 
 // rankOf puts what a pod needs before it, and what needs to be there when pods
 // start (network policies, disruption budgets) before them too. Custom resources
-// come last: their operators are workloads, and they admit them by webhook.
+// come late: their operators are workloads, and they admit them by webhook. The
+// configurations of webhooks come last of all: until then nothing waits for pods
+// that are only being started.
 func rankOf(gk schema.GroupKind) rank {
 	switch gk.Group {
 	case "apiextensions.k8s.io":
@@ -76,8 +80,16 @@ func rankOf(gk schema.GroupKind) rank {
 			return rankBindings
 		}
 		return rankRoles
-	case "networking.k8s.io", "discovery.k8s.io", "policy", "scheduling.k8s.io",
-		"gateway.networking.k8s.io", "route.openshift.io":
+	case "scheduling.k8s.io", "storage.k8s.io", "node.k8s.io":
+		return rankClasses
+	case "admissionregistration.k8s.io":
+		return rankWebhooks
+	case "networking.k8s.io":
+		if gk.Kind == "IngressClass" {
+			return rankClasses
+		}
+		return rankServices
+	case "discovery.k8s.io", "policy", "gateway.networking.k8s.io", "route.openshift.io":
 		return rankServices
 	case "apps", "batch", "apps.openshift.io":
 		return rankWorkloads

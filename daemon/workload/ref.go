@@ -54,6 +54,7 @@ func (r Ref) String() string {
 // Kinds that could be read must be returned even beside an error.
 type Discovery interface {
 	ServerPreferredNamespacedResources() ([]*metav1.APIResourceList, error)
+	ServerGroupsAndResources() ([]*metav1.APIGroup, []*metav1.APIResourceList, error)
 }
 
 // Mapper finds the resource of a kind. Apply writes custom resources right after

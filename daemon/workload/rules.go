@@ -6,6 +6,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/godwit-io/godwit/daemon/workload/shape"
 )
 
 // Rule says why a kind or an object is left out of a collection.
@@ -49,6 +51,7 @@ func kindRules() []rule {
 	return []rule{
 		{Rule: Rule{Name: RuleForbidden, Reason: "Godwit may not read this kind: grant get and list on it, or name it in excludeResourceTypes"}},
 		{Rule: Rule{Name: RuleNotServed, Reason: "the cluster listed this kind but no longer serves it"}},
+		{Rule: Rule{Name: RuleClusterScoped, Reason: "belongs to the whole cluster, and only an admin pair may bring it"}},
 		{Rule: Rule{Name: "excluded-type", Reason: "named in excludeResourceTypes"},
 			kind: func(w wish, k kind) bool { return w.excludes(k) }},
 		{Rule: Rule{Name: "optional-type", Reason: "a Job would run again on the target: name Job in includeOptionalResourceTypes to move it"},
@@ -85,14 +88,24 @@ func objectRules() []rule {
 		{Rule: Rule{Name: "being-deleted", Reason: "is being deleted", Remade: true},
 			object: func(_ *view, o *unstructured.Unstructured) bool { return o.GetDeletionTimestamp() != nil }},
 		{Rule: Rule{Name: "skip-resource", Reason: "carries the annotation skip-resource"},
-			object: func(_ *view, o *unstructured.Unstructured) bool { return asked(o.GetAnnotations(), "skip-resource") }},
+			object: func(_ *view, o *unstructured.Unstructured) bool { return SkipAsked(o.GetAnnotations()) }},
 		{Rule: Rule{Name: "holder", Reason: "is there only while Godwit reads a volume", Remade: true},
 			object: func(_ *view, o *unstructured.Unstructured) bool { return o.GetLabels()[labelRole] != "" }},
 		{Rule: Rule{Name: "excluded-label", Reason: "carries a label of excludeSelectors"}, object: excludedLabel},
+		{Rule: Rule{Name: "not-selected", Reason: "matches none of resourceSelectors"}, object: notSelected},
 		{Rule: Rule{Name: "controlled", Reason: "made again by its controller", Remade: true}, object: controlled},
 		{Rule: Rule{Name: "finished", Reason: "has run to its end and would run again on the target"}, object: finished},
+		{Rule: Rule{Name: "helm-hook", Reason: "a Job or Pod of a Helm hook, which would run again on the target"},
+			object: func(_ *view, o *unstructured.Unstructured) bool {
+				_, hook := o.GetAnnotations()["helm.sh/hook"]
+				return hook && (isKind(o, "batch", "Job") || isKind(o, "", "Pod"))
+			}},
 		{Rule: Rule{Name: "made-by-cluster", Reason: "every cluster makes its own", Remade: true}, object: madeByCluster},
 		{Rule: Rule{Name: "service-account-token", Reason: "a token or registry login that only this cluster accepts", Remade: true}, object: tokenSecret},
+		{Rule: Rule{Name: "serving-cert", Reason: "a certificate that OpenShift's service CA of this cluster made for a Service; a target without OpenShift needs one of its own", Remade: true},
+			object: func(_ *view, o *unstructured.Unstructured) bool {
+				return isKind(o, "", "Secret") && servingCert(o.GetAnnotations())
+			}},
 		{Rule: Rule{Name: "endpoints", Reason: "made again from a Service and its pods", Remade: true}, object: madeEndpoints},
 		{Rule: Rule{Name: "leader-lock", Reason: "a lock held by a process of this cluster", Remade: true},
 			object: func(_ *view, o *unstructured.Unstructured) bool {
@@ -103,7 +116,7 @@ func objectRules() []rule {
 		{Rule: Rule{Name: "network-policy-cidr", Reason: "names addresses of this cluster's network: set includeNetworkPolicyWithCIDR to move it"}, object: cidrPolicy},
 		{Rule: Rule{Name: "claim-not-bound", Reason: "the claim is not bound, so there is no volume to move"},
 			object: func(_ *view, o *unstructured.Unstructured) bool {
-				return isKind(o, "", "PersistentVolumeClaim") && text(o.Object, "status", "phase") != "Bound"
+				return isKind(o, "", "PersistentVolumeClaim") && shape.Text(o.Object, "status", "phase") != "Bound"
 			}},
 		{Rule: Rule{Name: "copied", Reason: "a copy that the operator life cycle manager makes again", Remade: true},
 			object: func(_ *view, o *unstructured.Unstructured) bool {
@@ -152,6 +165,11 @@ func excludedLabel(v *view, obj *unstructured.Unstructured) bool {
 	return false
 }
 
+// notSelected lets claims through, which move with their volumes.
+func notSelected(v *view, obj *unstructured.Unstructured) bool {
+	return len(v.selectors) > 0 && !isKind(obj, "", "PersistentVolumeClaim") && !matchesAny(v.selectors, obj, RefOf(obj))
+}
+
 // controlled holds for what the built-in controllers keep in number. It holds
 // even with ignoreOwnerReferencesCheck, as in stork: a ReplicaSet beside its
 // Deployment would only be adopted or fought over.
@@ -175,15 +193,15 @@ func controlled(_ *view, obj *unstructured.Unstructured) bool {
 
 func finished(_ *view, obj *unstructured.Unstructured) bool {
 	if isKind(obj, "", "Pod") {
-		phase := text(obj.Object, "status", "phase")
+		phase := shape.Text(obj.Object, "status", "phase")
 		return phase == "Succeeded" || phase == "Failed"
 	}
 	if !isKind(obj, "batch", "Job") {
 		return false
 	}
-	for _, condition := range list(obj.Object, "status", "conditions") {
-		kind := text(condition, "type")
-		if (kind == "Complete" || kind == "Failed") && text(condition, "status") == "True" {
+	for _, condition := range shape.List(obj.Object, "status", "conditions") {
+		kind := shape.Text(condition, "type")
+		if (kind == "Complete" || kind == "Failed") && shape.Text(condition, "status") == "True" {
 			return true
 		}
 	}
@@ -214,8 +232,8 @@ func defaultAccount(obj *unstructured.Unstructured) bool {
 	if name != "default" && name != "builder" && name != "deployer" {
 		return false
 	}
-	for _, login := range list(obj.Object, "imagePullSecrets") {
-		if !strings.HasPrefix(text(login, "name"), name+"-dockercfg") {
+	for _, login := range shape.List(obj.Object, "imagePullSecrets") {
+		if !strings.HasPrefix(shape.Text(login, "name"), name+"-dockercfg") {
 			return false
 		}
 	}
@@ -226,7 +244,7 @@ func tokenSecret(_ *view, obj *unstructured.Unstructured) bool {
 	if !isKind(obj, "", "Secret") {
 		return false
 	}
-	switch text(obj.Object, "type") {
+	switch shape.Text(obj.Object, "type") {
 	case "kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token":
 		return true
 	case "kubernetes.io/dockercfg":
@@ -237,6 +255,16 @@ func tokenSecret(_ *view, obj *unstructured.Unstructured) bool {
 		}
 		_, generated := obj.GetAnnotations()["openshift.io/internal-registry-auth-token.service-account"]
 		return generated
+	}
+	return false
+}
+
+// servingCert tells of what a service CA keeps about the Service that asked.
+func servingCert(annotations map[string]string) bool {
+	for _, prefix := range []string{"service.alpha.openshift.io/", "service.beta.openshift.io/"} {
+		if annotations[prefix+"originating-service-name"] != "" {
+			return true
+		}
 	}
 	return false
 }
@@ -257,10 +285,10 @@ func madeEndpoints(v *view, obj *unstructured.Unstructured) bool {
 	if obj.GetLabels()["endpoints.kubernetes.io/managed-by"] == "endpoint-controller" {
 		return true
 	}
-	for _, subset := range list(obj.Object, "subsets") {
+	for _, subset := range shape.List(obj.Object, "subsets") {
 		for _, addresses := range []string{"addresses", "notReadyAddresses"} {
-			for _, address := range list(subset, addresses) {
-				if child(address, "targetRef") != nil {
+			for _, address := range shape.List(subset, addresses) {
+				if shape.Child(address, "targetRef") != nil {
 					return true
 				}
 			}
@@ -282,9 +310,9 @@ func cidrPolicy(v *view, obj *unstructured.Unstructured) bool {
 		return false
 	}
 	for rules, peers := range map[string]string{"ingress": "from", "egress": "to"} {
-		for _, policy := range list(obj.Object, "spec", rules) {
-			for _, peer := range list(policy, peers) {
-				if child(peer, "ipBlock") != nil {
+		for _, policy := range shape.List(obj.Object, "spec", rules) {
+			for _, peer := range shape.List(policy, peers) {
+				if shape.Child(peer, "ipBlock") != nil {
 					return true
 				}
 			}

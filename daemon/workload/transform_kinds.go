@@ -4,54 +4,48 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-)
 
-// mapSubjects follows renamed namespaces into the three ways to name accounts.
-func mapSubjects(t *transformer, obj *unstructured.Unstructured) error {
-	if !isKind(obj, "rbac.authorization.k8s.io", "RoleBinding") {
-		return nil
-	}
-	const account, accounts = "system:serviceaccount:", "system:serviceaccounts:"
-	for _, subject := range list(obj.Object, "subjects") {
-		name := text(subject, "name")
-		switch text(subject, "kind") {
-		case "ServiceAccount":
-			if namespace := text(subject, "namespace"); namespace != "" {
-				subject["namespace"] = t.namespace(namespace)
-			}
-		case "User":
-			if rest, ok := strings.CutPrefix(name, account); ok {
-				namespace, user, _ := strings.Cut(rest, ":")
-				subject["name"] = account + t.namespace(namespace) + ":" + user
-			}
-		case "Group":
-			if namespace, ok := strings.CutPrefix(name, accounts); ok {
-				subject["name"] = accounts + t.namespace(namespace)
-			}
-		}
-	}
-	return nil
-}
+	"github.com/godwit-io/godwit/daemon/workload/shape"
+)
 
 // mapStorageClasses follows renamed classes into claims and into the templates
 // that make claims.
 func mapStorageClasses(t *transformer, obj *unstructured.Unstructured) error {
 	t.mapClaimClass(claimSpec(obj))
 	if isKind(obj, "apps", "StatefulSet") {
-		for _, template := range list(obj.Object, "spec", "volumeClaimTemplates") {
-			t.mapClaimClass(child(template, "spec"))
+		for _, template := range shape.List(obj.Object, "spec", "volumeClaimTemplates") {
+			t.mapClaimClass(shape.Child(template, "spec"))
 		}
 	}
-	for _, volume := range list(podSpec(obj), "volumes") {
-		t.mapClaimClass(child(volume, "ephemeral", "volumeClaimTemplate", "spec"))
+	for _, volume := range shape.List(podSpec(obj), "volumes") {
+		t.mapClaimClass(shape.Child(volume, "ephemeral", "volumeClaimTemplate", "spec"))
+	}
+	if isKind(obj, "", "ResourceQuota") {
+		t.mapQuotas(shape.Child(obj.Object, "spec"))
 	}
 	return nil
 }
 
+// mapQuotas renames the limits that a quota sets for single classes.
+func (t *transformer) mapQuotas(spec map[string]any) {
+	const suffix = ".storageclass.storage.k8s.io/"
+	hard := shape.Child(spec, "hard")
+	if hard == nil {
+		return
+	}
+	renamed := make(map[string]any, len(hard))
+	for key, value := range hard {
+		if class, what, found := strings.Cut(key, suffix); found {
+			key = t.storageClass(class) + suffix + what
+		}
+		renamed[key] = value
+	}
+	spec["hard"] = renamed
+}
+
 func (t *transformer) mapClaimClass(spec map[string]any) {
-	if class := text(spec, "storageClassName"); class != "" {
+	if class := shape.Text(spec, "storageClassName"); class != "" {
 		spec["storageClassName"] = t.storageClass(class)
 	}
 }
@@ -60,59 +54,51 @@ func claimSpec(obj *unstructured.Unstructured) map[string]any {
 	if !isKind(obj, "", "PersistentVolumeClaim") {
 		return nil
 	}
-	return child(obj.Object, "spec")
+	return shape.Child(obj.Object, "spec")
 }
 
-// podSpec returns the pod that the object is, or that it makes; nil if neither.
+// podSpec returns the spec of the pod that the object is, or that it makes; nil if
+// neither.
 func podSpec(obj *unstructured.Unstructured) map[string]any {
-	switch obj.GroupVersionKind().GroupKind() {
-	case schema.GroupKind{Kind: "Pod"}:
-		return child(obj.Object, "spec")
-	case schema.GroupKind{Group: "batch", Kind: "CronJob"}:
-		return child(obj.Object, "spec", "jobTemplate", "spec", "template", "spec")
-	case schema.GroupKind{Kind: "ReplicationController"},
-		schema.GroupKind{Group: "apps", Kind: "Deployment"},
-		schema.GroupKind{Group: "apps", Kind: "StatefulSet"},
-		schema.GroupKind{Group: "apps", Kind: "DaemonSet"},
-		schema.GroupKind{Group: "apps", Kind: "ReplicaSet"},
-		schema.GroupKind{Group: "apps.openshift.io", Kind: "DeploymentConfig"},
-		schema.GroupKind{Group: "batch", Kind: "Job"}:
-		return child(obj.Object, "spec", "template", "spec")
-	}
-	return nil
+	return shape.Child(shape.PodTemplate(obj), "spec")
 }
 
-// cleanService drops the addresses and ports that the source gave out. A headless
-// Service has none; its "None" is a wish.
+// cleanService drops the address that the source's load balancer gave out. The
+// cluster's own addresses and node ports are KeepAddresses' affair.
 func cleanService(t *transformer, obj *unstructured.Unstructured) error {
-	if !isKind(obj, "", "Service") {
+	if !isKind(obj, "", "Service") || t.options.SkipServiceUpdate || asked(obj.GetAnnotations(), "skip-modify-resource") {
 		return nil
 	}
-	spec := child(obj.Object, "spec")
-	if t.options.SkipServiceUpdate || asked(obj.GetAnnotations(), "skip-modify-resource") {
-		return nil
-	}
-	if text(spec, "clusterIP") == "None" {
-		return nil
-	}
-	for _, field := range []string{"clusterIP", "clusterIPs", "loadBalancerIP", "healthCheckNodePort"} {
-		delete(spec, field)
-	}
-	for _, port := range list(spec, "ports") {
-		delete(port, "nodePort")
+	delete(shape.Child(obj.Object, "spec"), "loadBalancerIP")
+	return nil
+}
+
+// cleanRoute drops a host that OpenShift made of the source cluster's own domain.
+func cleanRoute(_ *transformer, obj *unstructured.Unstructured) error {
+	const generated = "openshift.io/host.generated"
+	if isKind(obj, "route.openshift.io", "Route") && obj.GetAnnotations()[generated] == "true" {
+		delete(shape.Child(obj.Object, "spec"), "host")
+		removeAnnotations(obj, generated)
 	}
 	return nil
 }
 
-// bindClaim points the claim at its volume on the target. What it was filled from
-// in the source, and how it chose its volume there, are settled by the volume.
+// cleanClaim drops what a claim was filled from in the source, and how it chose its
+// volume there: both are settled by the volume.
+func cleanClaim(_ *transformer, obj *unstructured.Unstructured) error {
+	if spec := claimSpec(obj); spec != nil {
+		for _, field := range []string{"volumeName", "dataSource", "dataSourceRef", "selector"} {
+			delete(spec, field)
+		}
+	}
+	return nil
+}
+
+// bindClaim points the claim at its volume on the target.
 func bindClaim(t *transformer, obj *unstructured.Unstructured) error {
 	spec := claimSpec(obj)
 	if spec == nil {
 		return nil
-	}
-	for _, field := range []string{"volumeName", "dataSource", "dataSourceRef", "selector"} {
-		delete(spec, field)
 	}
 	volume, ok := t.options.Volumes[types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}]
 	if !ok {
@@ -124,6 +110,13 @@ func bindClaim(t *transformer, obj *unstructured.Unstructured) error {
 	if volume.StorageClass != "" {
 		spec["storageClassName"] = volume.StorageClass
 	}
+	if len(volume.AccessModes) > 0 {
+		modes := make([]any, 0, len(volume.AccessModes))
+		for _, mode := range volume.AccessModes {
+			modes = append(modes, mode)
+		}
+		spec["accessModes"] = modes
+	}
 	return nil
 }
 
@@ -134,8 +127,8 @@ func cleanServiceAccount(_ *transformer, obj *unstructured.Unstructured) error {
 		return nil
 	}
 	delete(obj.Object, "secrets")
-	filter(obj.Object, "imagePullSecrets", func(login map[string]any) bool {
-		return !strings.HasPrefix(text(login, "name"), obj.GetName()+"-dockercfg-")
+	shape.Filter(obj.Object, "imagePullSecrets", func(login map[string]any) bool {
+		return !strings.HasPrefix(shape.Text(login, "name"), obj.GetName()+"-dockercfg-")
 	})
 	return nil
 }
@@ -146,13 +139,13 @@ func cleanJob(_ *transformer, obj *unstructured.Unstructured) error {
 	if !isKind(obj, "batch", "Job") {
 		return nil
 	}
-	spec := child(obj.Object, "spec")
+	spec := shape.Child(obj.Object, "spec")
 	if manual, ok := spec["manualSelector"].(bool); ok && manual {
 		return nil
 	}
 	delete(spec, "selector")
-	dropLabels(child(obj.Object, "metadata"), jobLabels()...)
-	dropLabels(child(spec, "template", "metadata"), jobLabels()...)
+	dropLabels(shape.Child(obj.Object, "metadata"), jobLabels()...)
+	dropLabels(shape.Child(spec, "template", "metadata"), jobLabels()...)
 	return nil
 }
 
@@ -164,7 +157,7 @@ func jobLabels() []string {
 }
 
 func dropLabels(metadata map[string]any, keys ...string) {
-	labels := child(metadata, "labels")
+	labels := shape.Child(metadata, "labels")
 	for _, key := range keys {
 		delete(labels, key)
 	}
@@ -179,15 +172,15 @@ func cleanPod(_ *transformer, obj *unstructured.Unstructured) error {
 	if !isKind(obj, "", "Pod") {
 		return nil
 	}
-	spec := child(obj.Object, "spec")
+	spec := shape.Child(obj.Object, "spec")
 	for _, field := range []string{"nodeName", "priority", "ephemeralContainers"} {
 		delete(spec, field)
 	}
 	token := func(name string) bool { return strings.HasPrefix(name, "kube-api-access-") }
-	filter(spec, "volumes", func(volume map[string]any) bool { return !token(text(volume, "name")) })
+	shape.Filter(spec, "volumes", func(volume map[string]any) bool { return !token(shape.Text(volume, "name")) })
 	for _, containers := range []string{"containers", "initContainers"} {
-		for _, container := range list(spec, containers) {
-			filter(container, "volumeMounts", func(mount map[string]any) bool { return !token(text(mount, "name")) })
+		for _, container := range shape.List(spec, containers) {
+			shape.Filter(container, "volumeMounts", func(mount map[string]any) bool { return !token(shape.Text(mount, "name")) })
 		}
 	}
 	return nil

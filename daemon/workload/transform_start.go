@@ -6,12 +6,14 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/godwit-io/godwit/daemon/workload/shape"
 )
 
 // startOrHold lets a workload run, or keeps it from running in a way that a later
 // start can take back from the object alone.
-func startOrHold(t *transformer, obj *unstructured.Unstructured) error {
-	start := t.options.StartApplications
+func startOrHold(t *transformer, s *subject) error {
+	obj, start := s.obj, t.options.StartApplications
 	var err error
 	switch obj.GroupVersionKind().GroupKind() {
 	case schema.GroupKind{Kind: "ReplicationController"},
@@ -27,8 +29,13 @@ func startOrHold(t *transformer, obj *unstructured.Unstructured) error {
 		err = setNodeSelector(obj, start)
 	case schema.GroupKind{Kind: "Pod"}:
 		setGate(obj, start)
-	default:
+	case schema.GroupKind{Group: "keda.sh", Kind: "ScaledObject"}, schema.GroupKind{Group: "keda.sh", Kind: "ScaledJob"}:
+		pauseKeda(obj, start)
 		return nil
+	case schema.GroupKind{Group: "autoscaling", Kind: "HorizontalPodAutoscaler"}:
+		return restAutoscaler(obj, start)
+	default:
+		return startOrHoldCustom(t, s)
 	}
 	if err != nil || start {
 		return err
@@ -40,6 +47,23 @@ func startOrHold(t *transformer, obj *unstructured.Unstructured) error {
 	labels[AnnotationMigrated] = "true"
 	obj.SetLabels(labels)
 	return nil
+}
+
+// startOrHoldCustom goes by the registration of the kind, if there is one.
+func startOrHoldCustom(t *transformer, s *subject) error {
+	h := t.options.Edits.holdingOf(s.obj.GroupVersionKind().GroupKind())
+	if h == nil {
+		return nil
+	}
+	if h.stash && !t.options.StartApplications {
+		put, err := stashed(s.obj)
+		if err != nil {
+			return err
+		}
+		s.obj = put
+		return nil
+	}
+	return h.apply(s.obj, t.options.StartApplications)
 }
 
 // setReplicas holds at zero and remembers the number. A workload that stands at
@@ -113,9 +137,9 @@ func setNodeSelector(obj *unstructured.Unstructured, start bool) error {
 	if spec == nil {
 		return fmt.Errorf("the DaemonSet has no spec.template.spec")
 	}
-	selector := child(spec, "nodeSelector")
+	selector := shape.Child(spec, "nodeSelector")
 	if start {
-		delete(selector, held)
+		delete(selector, Held)
 		if selector != nil && len(selector) == 0 {
 			delete(spec, "nodeSelector")
 		}
@@ -125,19 +149,19 @@ func setNodeSelector(obj *unstructured.Unstructured, start bool) error {
 		selector = make(map[string]any)
 		spec["nodeSelector"] = selector
 	}
-	selector[held] = "true"
+	selector[Held] = "true"
 	return nil
 }
 
 // setGate holds a Pod with a scheduling gate: the one field of a Pod that may be
 // taken back later without making it again.
 func setGate(obj *unstructured.Unstructured, start bool) {
-	spec := child(obj.Object, "spec")
-	filter(spec, "schedulingGates", func(gate map[string]any) bool { return text(gate, "name") != held })
+	spec := shape.Child(obj.Object, "spec")
+	shape.Filter(spec, "schedulingGates", func(gate map[string]any) bool { return shape.Text(gate, "name") != Held })
 	if start || spec == nil {
 		return
 	}
-	gate := map[string]any{"name": held}
+	gate := map[string]any{"name": Held}
 	if others, ok := spec["schedulingGates"].([]any); ok {
 		spec["schedulingGates"] = append(others, gate)
 		return

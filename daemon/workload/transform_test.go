@@ -13,6 +13,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/godwit-io/godwit/daemon/workload/shape"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -21,8 +23,10 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // apply twice.
 func options() TransformOptions {
 	return TransformOptions{
-		Namespaces:         map[string]string{"cms": "shop", "shop": "cms"},
-		StorageClasses:     map[string]string{"fast": "slow", "slow": "fast"},
+		Instructions: Instructions{
+			Namespaces:     map[string]string{"cms": "shop", "shop": "cms"},
+			StorageClasses: map[string]string{"fast": "slow", "slow": "fast"},
+		},
 		MigrationName:      "move",
 		MigrationNamespace: "cms",
 		Time:               time.Date(2026, 4, 5, 6, 7, 8, 0, time.FixedZone("CEST", 7200)),
@@ -74,10 +78,7 @@ func TestTransformGolden(t *testing.T) {
 				o.StartApplications = mode == "started"
 				in := objectsOf(t, input)
 				kept := objectsOf(t, input)
-				out, err := Transform(in, o)
-				if err != nil {
-					t.Fatal(err)
-				}
+				out := transformed(t, in, o)
 				if !reflect.DeepEqual(in, kept) {
 					t.Error("Transform changed its argument")
 				}
@@ -92,13 +93,19 @@ func TestTransformGolden(t *testing.T) {
 	}
 }
 
-// requireSettled transforms what was transformed.
-func requireSettled(t *testing.T, once []unstructured.Unstructured, o TransformOptions) {
+func transformed(t *testing.T, objects []unstructured.Unstructured, o TransformOptions) []unstructured.Unstructured {
 	t.Helper()
-	twice, err := Transform(once, o)
+	out, err := Transform(objects, o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return out.Plain()
+}
+
+// requireSettled transforms what was transformed.
+func requireSettled(t *testing.T, once []unstructured.Unstructured, o TransformOptions) {
+	t.Helper()
+	twice := transformed(t, once, o)
 	for i := range once {
 		if !reflect.DeepEqual(once[i].Object, twice[i].Object) {
 			a, _ := Encode(once[i : i+1])
@@ -132,11 +139,7 @@ func TestTransformIsIdempotent(t *testing.T) {
 			o.Namespaces = map[string]string{"cms": "shop", "shop": "store", "other": "cms"}
 			o.StorageClasses = map[string]string{"fast": "slow", "slow": "slower"}
 		}
-		once, err := Transform(objects, o)
-		if err != nil {
-			t.Fatalf("seed %d: %v", seed, err)
-		}
-		requireSettled(t, once, o)
+		requireSettled(t, transformed(t, objects, o), o)
 		// A start after a hold must give what a start at once gives, but for the
 		// label that a hold leaves.
 		requireReversible(t, objects, o)
@@ -146,30 +149,51 @@ func TestTransformIsIdempotent(t *testing.T) {
 	}
 }
 
+// TestRulesAreIdempotent has objects that are mixed at random go through each sort
+// of users' rules.
+func TestRulesAreIdempotent(t *testing.T) {
+	for _, in := range filesLike(t, "testdata/edits/*/in.yaml") {
+		dir := filepath.Dir(in)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			seeds := objectsOf(t, in)
+			fitting := 0
+			for seed := range uint64(400) {
+				r := rand.New(rand.NewPCG(seed, 2))
+				objects := []unstructured.Unstructured{mutate(r, seeds)}
+				o := editOptions(t, dir)
+				o.StartApplications = r.IntN(2) == 0
+				once, err := Transform(objects, o)
+				if err != nil {
+					continue // A rule that cannot be followed stops the run.
+				}
+				fitting++
+				requireSettled(t, once.Plain(), o)
+				requireReversible(t, objects, o)
+				if t.Failed() {
+					t.Fatalf("seed %d", seed)
+				}
+			}
+			if fitting < 100 {
+				t.Errorf("the rules fit %d of 400 objects only", fitting)
+			}
+		})
+	}
+}
+
 func requireReversible(t *testing.T, objects []unstructured.Unstructured, o TransformOptions) {
 	t.Helper()
 	o.StartApplications = false
-	heldFirst, err := Transform(objects, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	heldFirst := transformed(t, objects, o)
 	o.StartApplications = true
-	later, err := Transform(heldFirst, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	direct, err := Transform(objects, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	later, direct := transformed(t, heldFirst, o), transformed(t, objects, o)
 	for i := range later {
 		a, b := later[i].DeepCopy(), direct[i].DeepCopy()
 		for _, obj := range []*unstructured.Unstructured{a, b} {
-			dropLabels(child(obj.Object, "metadata"), AnnotationMigrated)
-			if spec := child(obj.Object, "spec"); spec["replicas"] == nil && setsReplicas(obj) {
+			dropLabels(shape.Child(obj.Object, "metadata"), AnnotationMigrated)
+			if spec := shape.Child(obj.Object, "spec"); spec["replicas"] == nil && setsReplicas(obj) {
 				spec["replicas"] = int64(1)
 			}
-			if spec := child(obj.Object, "spec"); spec != nil && spec["suspend"] == nil {
+			if spec := shape.Child(obj.Object, "spec"); spec != nil && spec["suspend"] == nil {
 				delete(spec, "suspend")
 			}
 		}
@@ -183,7 +207,7 @@ func requireReversible(t *testing.T, objects []unstructured.Unstructured, o Tran
 
 func setsReplicas(obj *unstructured.Unstructured) bool {
 	switch obj.GetKind() {
-	case "Deployment", "StatefulSet", "ReplicaSet", "DeploymentConfig":
+	case "Deployment", "StatefulSet", "ReplicaSet", "ReplicationController", "DeploymentConfig":
 		return true
 	}
 	return false
@@ -203,9 +227,9 @@ func mutate(r *rand.Rand, seeds []unstructured.Unstructured) unstructured.Unstru
 	if r.IntN(2) == 0 {
 		obj.SetLabels(donor.GetLabels())
 	}
-	spec := child(obj.Object, "spec")
+	spec := shape.Child(obj.Object, "spec")
 	if donor.GetKind() == obj.GetKind() {
-		for key, value := range child(donor.Object, "spec") {
+		for key, value := range shape.Child(donor.Object, "spec") {
 			if r.IntN(2) == 0 {
 				spec[key] = value
 			}
@@ -238,15 +262,9 @@ func TestTransformNeedsItsStamp(t *testing.T) {
 func TestTransformOfAnotherRun(t *testing.T) {
 	in := objectsOf(t, "testdata/transform/objects.in.yaml")
 	o := options()
-	there, err := Transform(in, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	there := transformed(t, in, o)
 	o.Time = o.Time.Add(time.Hour)
-	back, err := Transform(there, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	back := transformed(t, there, o)
 	for i := range in {
 		if in[i].GetNamespace() != back[i].GetNamespace() {
 			t.Errorf("%s came back to %s", RefOf(&in[i]), back[i].GetNamespace())
@@ -274,7 +292,7 @@ func TestTransformKeepsObjectsApart(t *testing.T) {
 func TestTransformNamesWhatIsWrong(t *testing.T) {
 	for name, tc := range map[string]struct{ document, want string }{
 		"replicas": {"{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: cms, annotations: {stork.libopenstorage.org/migrationReplicas: many}}, spec: {replicas: 0}}",
-			`transform Deployment.apps cms/web: start: annotation stork.libopenstorage.org/migrationReplicas is "many", not a number of replicas: correct or remove it`},
+			`transform Deployment.apps cms/web: start or hold: annotation stork.libopenstorage.org/migrationReplicas is "many", not a number of replicas: correct or remove it`},
 		"suspend": {"{apiVersion: batch/v1, kind: CronJob, metadata: {name: c, namespace: cms, annotations: {godwit.io/suspend: perhaps}}, spec: {suspend: true}}",
 			`annotation godwit.io/suspend is "perhaps", neither true nor false`},
 		"daemon set": {"{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: d, namespace: cms}}", "no spec.template.spec"},

@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -12,6 +13,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/godwit-io/godwit/daemon/workload/shape"
 )
 
 // UndoOptions widens what Undo may do.
@@ -37,12 +42,16 @@ func Undo(ctx context.Context, c Cluster, a Applied, o UndoOptions) error {
 	case Created:
 		undo = undoCreate
 	case Updated:
-		if a.Before == nil {
-			return fmt.Errorf("undo %s: the record does not say what stood there before", a.Ref)
-		}
 		undo = undoUpdate
+	case Recreated:
+		undo = undoRecreate
+	case Deleted:
+		undo = undoDelete
 	default:
 		return fmt.Errorf("undo %s: unknown action %q", a.Ref, a.Action)
+	}
+	if a.Action != Created && a.Before == nil {
+		return fmt.Errorf("undo %s: the record does not say what stood there before", a.Ref)
 	}
 	resource, err := resourceOf(c, a.Ref)
 	if err == nil {
@@ -79,6 +88,65 @@ func undoCreate(ctx context.Context, c Cluster, resource dynamic.ResourceInterfa
 	return err
 }
 
+// undoRecreate deletes what the run made, and makes what stood there before it.
+func undoRecreate(ctx context.Context, _ Cluster, resource dynamic.ResourceInterface, a Applied, o UndoOptions) error {
+	live, err := get(ctx, resource, a.Ref.Name)
+	if err != nil {
+		return err
+	}
+	if live != nil && live.GetUID() == a.Before.GetUID() {
+		return nil // The run got no further than its record.
+	}
+	if live != nil && live.GetDeletionTimestamp() == nil && len(differences(a.Before, live)) > 0 {
+		if !made(a, live) {
+			return &ChangedError{Ref: a.Ref}
+		}
+		if changed := changedSince(a, a.After, live); changed != nil && !o.Force {
+			return changed
+		}
+		if err := deleteAsSeen(ctx, resource, live); err != nil {
+			return err
+		}
+	}
+	return makeAgain(ctx, resource, a)
+}
+
+// undoDelete makes what the run deleted, unless somebody made it again since.
+func undoDelete(ctx context.Context, _ Cluster, resource dynamic.ResourceInterface, a Applied, _ UndoOptions) error {
+	live, err := get(ctx, resource, a.Ref.Name)
+	if err != nil {
+		return err
+	}
+	if live == nil {
+		return makeAgain(ctx, resource, a)
+	}
+	if len(differences(a.Before, live)) > 0 {
+		return &ChangedError{Ref: a.Ref}
+	}
+	return nil
+}
+
+// makeAgain creates what stood there, with the owners that its fields had.
+func makeAgain(ctx context.Context, resource dynamic.ResourceInterface, a Applied) error {
+	again := prepare(a.Before, nil, ApplyOptions{})
+	again.SetAnnotations(a.Before.GetAnnotations())
+	made, err := resource.Create(ctx, again, metav1.CreateOptions{FieldManager: a.Manager})
+	if apierrors.IsAlreadyExists(err) {
+		live, err := get(ctx, resource, a.Ref.Name)
+		if err != nil {
+			return err
+		}
+		if live != nil && live.GetDeletionTimestamp() == nil && len(differences(a.Before, live)) == 0 {
+			return nil
+		}
+		return ErrBeingDeleted
+	}
+	if err != nil {
+		return err
+	}
+	return restoreOwners(ctx, resource, a, made)
+}
+
 // made tells whether the object is the one that the run created. A record from
 // before the write does not know its UID; then the field manager and the owner
 // must be ours.
@@ -102,10 +170,13 @@ func harmless(ctx context.Context, c Cluster, live *unstructured.Unstructured) e
 	if isKind(live, "", "Namespace") {
 		return holdsNothing(ctx, c, live.GetName())
 	}
+	if isKind(live, "apiextensions.k8s.io", "CustomResourceDefinition") {
+		return definesNothing(ctx, c, live)
+	}
 	if !isKind(live, "", "PersistentVolumeClaim") {
 		return nil
 	}
-	name := text(live.Object, "spec", "volumeName")
+	name := shape.Text(live.Object, "spec", "volumeName")
 	if name == "" {
 		return nil
 	}
@@ -114,11 +185,34 @@ func harmless(ctx context.Context, c Cluster, live *unstructured.Unstructured) e
 	if err != nil {
 		return fmt.Errorf("persistent volume %s: %w", name, err)
 	}
-	if volume == nil || text(volume.Object, "spec", "persistentVolumeReclaimPolicy") == "Retain" {
+	if volume == nil || shape.Text(volume.Object, "spec", "persistentVolumeReclaimPolicy") == "Retain" {
 		return nil
 	}
 	return fmt.Errorf("%w: its volume %s would go with it: set the volume's "+
 		"spec.persistentVolumeReclaimPolicy to Retain first", ErrHoldsData, name)
+}
+
+// definesNothing refuses to delete a definition with its objects.
+func definesNothing(ctx context.Context, c Cluster, definition *unstructured.Unstructured) error {
+	spec := shape.Child(definition.Object, "spec")
+	for _, version := range shape.List(spec, "versions") {
+		if served, _ := version["served"].(bool); !served {
+			continue
+		}
+		resource := schema.GroupVersionResource{Group: shape.Text(spec, "group"), Version: shape.Text(version, "name"), Resource: shape.Text(spec, "names", "plural")}
+		found, err := c.Dynamic.Resource(resource).List(ctx, metav1.ListOptions{Limit: 1})
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("look for objects of %s: %w", definition.GetName(), err)
+		}
+		if len(found.Items) > 0 {
+			return fmt.Errorf("%w: the definition has objects, such as %s: delete those first", ErrHoldsData, RefOf(&found.Items[0]))
+		}
+		return nil
+	}
+	return nil
 }
 
 func holdsNothing(ctx context.Context, c Cluster, namespace string) error {
@@ -188,8 +282,7 @@ func replace(ctx context.Context, resource dynamic.ResourceInterface, a Applied,
 	if !o.Force || live != nil {
 		return &ChangedError{Ref: a.Ref}
 	}
-	_, err := resource.Create(ctx, prepare(a.Before, nil, ApplyOptions{}), metav1.CreateOptions{FieldManager: a.Manager})
-	return err
+	return makeAgain(ctx, resource, a)
 }
 
 // restoreOwners gives the fields back to those who owned them, so that their next
@@ -207,6 +300,10 @@ func restoreOwners(ctx context.Context, resource dynamic.ResourceInterface, a Ap
 		return fmt.Errorf("write the owners of its fields: %w", err)
 	}
 	_, err = resource.Patch(ctx, a.Ref.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: a.Manager})
+	if apierrors.IsInvalid(err) {
+		// The version is another by now, since a controller wrote meanwhile.
+		return apierrors.NewConflict(schema.GroupResource{Group: a.Ref.Group, Resource: a.Ref.Kind}, a.Ref.Name, err)
+	}
 	if err != nil {
 		return fmt.Errorf("give its fields back to their owners: %w", err)
 	}
@@ -220,4 +317,41 @@ func few(items []string) string {
 		return fmt.Sprintf("%s and %d more", strings.Join(items[:limit], ", "), len(items)-limit)
 	}
 	return strings.Join(items, ", ")
+}
+
+// UndoAll takes a run back, newest write first; writes of one wave side by side.
+// What is left as it is, since others changed it or since it holds what the run
+// did not make, is told in the first result and does not stop the rest.
+func UndoAll(ctx context.Context, c Cluster, records []Applied, o UndoOptions) ([]error, error) {
+	var left []error
+	for len(records) > 0 {
+		last := rankOf(records[len(records)-1].Ref.GroupKind())
+		first := len(records) - 1
+		for first > 0 && rankOf(records[first-1].Ref.GroupKind()) == last {
+			first--
+		}
+		errs := make([]error, len(records)-first)
+		var group errgroup.Group
+		group.SetLimit(writesAtOnce)
+		for i := range errs {
+			group.Go(func() error {
+				errs[i] = Undo(ctx, c, records[first+i], o)
+				return nil
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return left, err
+		}
+		for _, err := range errs {
+			var changed *ChangedError
+			switch {
+			case errors.As(err, &changed), errors.Is(err, ErrHoldsData):
+				left = append(left, err)
+			case err != nil:
+				return left, err
+			}
+		}
+		records = records[:first]
+	}
+	return left, nil
 }

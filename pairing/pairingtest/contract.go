@@ -21,7 +21,7 @@ func SampleGrant(id string) pairing.Grant {
 	return pairing.Grant{
 		ID: id, SecretHash: sha256.Sum256([]byte(id)),
 		Scope:          pairing.Scope{Namespaces: []string{"cms", "shop"}, Admin: true},
-		BackupLocation: "cms/s3", Created: moment(), Expires: moment().Add(time.Hour),
+		BackupLocation: "cms/s3", Bidirectional: true, Created: moment(), Expires: moment().Add(time.Hour),
 		Use: &pairing.Use{
 			PairID: id, ClusterID: "c1", ClusterName: "one", Namespace: "cms",
 			KeyHash: sha256.Sum256([]byte("key")), Time: moment().Add(time.Minute), Settled: true,
@@ -38,6 +38,10 @@ func SamplePeer(d pairing.Direction, pairID string) pairing.Peer {
 		SealingKey: "sealing \xfe key", SealingPublicKey: make(ed25519.PublicKey, ed25519.PublicKeySize),
 		RepositoryPassword: "password", RepositoryPrefix: "godwit/" + pairID + "/",
 		Created: moment(), CertificateExpires: moment().Add(24 * time.Hour),
+		Name: "west", Asked: "10.0.0.3:9020", Addresses: []string{"10.0.0.2:9020"}, KeyHash: pairing.KeyHash{1}, FormerKeyHash: pairing.KeyHash{2},
+		Left: moment().Add(time.Hour), Twin: "twin", Return: "return",
+		NextSealingKey: "next \xfd key", FormerSealingKeys: []ed25519.PublicKey{{1, 2}, {3}}, SealedBefore: []pairing.StatementDigest{{1}, {2}},
+		NextRepositoryPassword: "next password", EpochSeed: "seed \xfc",
 	}
 }
 

@@ -53,13 +53,13 @@ func TestTokenAttacks(t *testing.T) {
 			}},
 		{name: "used", want: pairing.ErrTokenUsed, words: "by cluster first-id",
 			spoil: func(t *testing.T, _ *target, token *pairing.Token) {
-				if _, err := newSource("first-id").Join(t.Context(), *token, "cms"); err != nil {
+				if _, err := newSource("first-id").Join(t.Context(), *token, pairing.ClusterPair{Namespace: "cms"}); err != nil {
 					t.Fatal(err)
 				}
 			}},
 		{name: "stolen and used under the same name", want: pairing.ErrTokenUsed, words: "by cluster source-id",
 			spoil: func(t *testing.T, _ *target, token *pairing.Token) {
-				if _, err := newSource("source-id").Join(t.Context(), *token, "cms"); err != nil {
+				if _, err := newSource("source-id").Join(t.Context(), *token, pairing.ClusterPair{Namespace: "cms"}); err != nil {
 					t.Fatal(err)
 				}
 			}},
@@ -80,7 +80,7 @@ func TestTokenAttacks(t *testing.T) {
 			if tt.namespace != "" {
 				namespace = tt.namespace
 			}
-			_, err := source.Join(t.Context(), token, namespace)
+			_, err := source.Join(t.Context(), token, pairing.ClusterPair{Namespace: namespace})
 			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.words) {
 				t.Errorf("got %v, want %v with %q", err, tt.want, tt.words)
 			}
@@ -107,7 +107,7 @@ func rawRequest(t *testing.T, token pairing.Token, clusterID string) pairing.Red
 	caught := &catcher{}
 	source := newSource("another-id")
 	source.Exchange = caught
-	if _, err := source.Join(t.Context(), token, "cms"); !errors.Is(err, errCaught) {
+	if _, err := source.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"}); !errors.Is(err, errCaught) {
 		t.Fatal(err)
 	}
 	caught.request.ClusterID = clusterID
@@ -136,7 +136,7 @@ func TestTwoRedeemAtOnce(t *testing.T) {
 		source := newSource(fmt.Sprintf("source-%d", i))
 		wg.Go(func() {
 			<-start
-			_, errs[i] = source.Join(t.Context(), token, "cms")
+			_, errs[i] = source.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"})
 		})
 	}
 	close(start)
@@ -160,7 +160,7 @@ func TestManInTheMiddle(t *testing.T) {
 	token := honest.mint(t)
 	token.Endpoint = other.endpoint
 	source := newSource("source-id")
-	_, err := source.Join(t.Context(), token, "cms")
+	_, err := source.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"})
 	if !errors.Is(err, pairing.ErrImpostor) {
 		t.Errorf("redeem at another server: %v, want ErrImpostor", err)
 	}
@@ -169,7 +169,7 @@ func TestManInTheMiddle(t *testing.T) {
 	}
 	// The token is not spent, nor are the keys lost.
 	token.Endpoint = honest.endpoint
-	peer, err := source.Join(t.Context(), token, "cms")
+	peer, err := source.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +204,7 @@ func TestClientCertificateAsServer(t *testing.T) {
 	}
 	token := c.mint(t)
 	token.Endpoint = peer.Endpoint
-	if _, err := newSource("victim-id").Join(t.Context(), token, "cms"); !errors.Is(err, pairing.ErrImpostor) {
+	if _, err := newSource("victim-id").Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"}); !errors.Is(err, pairing.ErrImpostor) {
 		t.Errorf("redeem: %v, want ErrImpostor", err)
 	}
 }
@@ -233,7 +233,12 @@ func connect(t *testing.T, endpoint string, creds credentials.TransportCredentia
 }
 
 func blind(certificates ...tls.Certificate) credentials.TransportCredentials {
-	return credentials.NewTLS(&tls.Config{InsecureSkipVerify: true, Certificates: certificates})
+	config := &tls.Config{InsecureSkipVerify: true}
+	if len(certificates) > 0 {
+		// It is shown even to a server that did not ask for one of its authority.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &certificates[0], nil }
+	}
+	return credentials.NewTLS(config)
 }
 
 func TestNoClientCertificate(t *testing.T) {
@@ -381,7 +386,7 @@ func TestTooManyTries(t *testing.T) {
 	source := newSource("source-id")
 	var err error
 	for range 40 {
-		if _, err = source.Join(t.Context(), token, "cms"); status.Code(errors.Unwrap(err)) == codes.ResourceExhausted {
+		if _, err = source.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"}); status.Code(errors.Unwrap(err)) == codes.ResourceExhausted {
 			break
 		}
 	}
@@ -391,11 +396,11 @@ func TestTooManyTries(t *testing.T) {
 	if pairing.Refused(err) {
 		t.Error("too many tries is no final refusal")
 	}
-	if _, err := source.Join(t.Context(), good, "cms"); err == nil {
+	if _, err := source.Join(t.Context(), good, pairing.ClusterPair{Namespace: "cms"}); err == nil {
 		t.Error("the right token was taken within the same minute")
 	}
 	c.wait(time.Minute)
-	if _, err := source.Join(t.Context(), good, "cms"); err != nil {
+	if _, err := source.Join(t.Context(), good, pairing.ClusterPair{Namespace: "cms"}); err != nil {
 		t.Errorf("a minute later: %v", err)
 	}
 }
@@ -434,7 +439,7 @@ func TestUnreachable(t *testing.T) {
 	token := c.mint(t)
 	token.Endpoint = nobody
 	source := newSource("source-id")
-	_, err = source.Join(t.Context(), token, "cms")
+	_, err = source.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"})
 	if !errors.Is(err, pairing.ErrUnreachable) || !strings.Contains(err.Error(), "cannot reach "+nobody+" (dial tcp") {
 		t.Errorf("refused: %v", err)
 	}
@@ -451,7 +456,7 @@ func TestUnreachable(t *testing.T) {
 	token.Endpoint = silent.Addr().String()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if _, err = source.Join(ctx, token, "cms"); !errors.Is(err, pairing.ErrUnreachable) {
+	if _, err = source.Join(ctx, token, pairing.ClusterPair{Namespace: "cms"}); !errors.Is(err, pairing.ErrUnreachable) {
 		t.Errorf("silent: %v, want ErrUnreachable", err)
 	}
 
@@ -466,7 +471,7 @@ func TestUnreachable(t *testing.T) {
 			_ = conn.Close()
 		}
 	}()
-	if _, err = source.Join(t.Context(), token, "cms"); !errors.Is(err, pairing.ErrUnreachable) {
+	if _, err = source.Join(t.Context(), token, pairing.ClusterPair{Namespace: "cms"}); !errors.Is(err, pairing.ErrUnreachable) {
 		t.Errorf("no TLS: %v, want ErrUnreachable", err)
 	}
 }

@@ -46,14 +46,14 @@ func (c Client) Dial(peer pairing.Peer) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pair %s: read authority: %w", peer.PairID, err)
 	}
-	return c.dial(peer.Endpoint, &certificate, func(chain []*x509.Certificate) error {
+	return c.dial(peer.Endpoint, pairing.FingerprintOf(authority), &certificate, func(chain []*x509.Certificate) error {
 		return pairing.VerifyServer(chain, authority, peer.ClusterID, c.Now())
 	})
 }
 
 // Redeem is pairing.Exchange's. The target is pinned by the token's fingerprint.
 func (c Client) Redeem(ctx context.Context, t pairing.Token, r pairing.RedeemRequest) (pairing.Redeemed, error) {
-	conn, err := c.dial(t.Endpoint, nil, func(chain []*x509.Certificate) error {
+	conn, err := c.dial(t.Endpoint, t.CAFingerprint, nil, func(chain []*x509.Certificate) error {
 		return pairing.VerifyPinned(chain, t.CAFingerprint, t.ClusterID, c.Now())
 	})
 	if err != nil {
@@ -62,8 +62,8 @@ func (c Client) Redeem(ctx context.Context, t pairing.Token, r pairing.RedeemReq
 	defer conn.Close() //nolint:errcheck // nothing is lost with a connection that has answered
 	answer, err := godwitv1.NewPairingServiceClient(conn).Redeem(ctx, &godwitv1.RedeemRequest{
 		TokenId: r.TokenID, Secret: []byte(r.Secret.Reveal()),
-		ClusterId: r.ClusterID, ClusterName: r.ClusterName, Namespace: r.Namespace,
-		CertificateRequest: r.CertificateRequest, SealingKey: r.SealingPublicKey,
+		ClusterId: r.ClusterID, ClusterName: r.ClusterName, Namespace: r.Namespace, Name: r.Name,
+		ReturnToken: r.Return.Reveal(), CertificateRequest: r.CertificateRequest, SealingKey: r.SealingPublicKey,
 	})
 	if err != nil {
 		return pairing.Redeemed{}, err
@@ -78,18 +78,51 @@ func (c Client) Redeem(ctx context.Context, t pairing.Token, r pairing.RedeemReq
 }
 
 // Renew is pairing.Exchange's.
-func (c Client) Renew(ctx context.Context, p pairing.Peer, certificateRequest []byte) ([]byte, error) {
+func (c Client) Renew(ctx context.Context, p pairing.Peer, certificateRequest []byte) (pairing.Renewed, error) {
 	conn, err := c.Dial(p)
 	if err != nil {
-		return nil, err
+		return pairing.Renewed{}, err
 	}
 	defer conn.Close() //nolint:errcheck // nothing is lost with a connection that has answered
 	answer, err := godwitv1.NewPairingServiceClient(conn).Renew(ctx,
 		&godwitv1.RenewRequest{CertificateRequest: certificateRequest})
 	if err != nil {
-		return nil, err
+		return pairing.Renewed{}, err
 	}
-	return answer.GetCertificate(), nil
+	return pairing.Renewed{Certificate: answer.GetCertificate(), Authority: answer.GetAuthority()}, nil
+}
+
+// Recover is pairing.Exchange's. The target is pinned as ever; the certificate
+// that it would not take goes along as a document.
+func (c Client) Recover(ctx context.Context, p pairing.Peer, certificateRequest []byte) (pairing.Renewed, error) {
+	authority, err := x509.ParseCertificate(p.Authority)
+	if err != nil {
+		return pairing.Renewed{}, fmt.Errorf("pair %s: read authority: %w", p.PairID, err)
+	}
+	conn, err := c.dial(p.Endpoint, pairing.FingerprintOf(authority), nil, func(chain []*x509.Certificate) error {
+		return pairing.VerifyServer(chain, authority, p.ClusterID, c.Now())
+	})
+	if err != nil {
+		return pairing.Renewed{}, err
+	}
+	defer conn.Close() //nolint:errcheck // nothing is lost with a connection that has answered
+	answer, err := godwitv1.NewPairingServiceClient(conn).Recover(ctx,
+		&godwitv1.RecoverRequest{Certificate: p.Certificate, CertificateRequest: certificateRequest})
+	if err != nil {
+		return pairing.Renewed{}, err
+	}
+	return pairing.Renewed{Certificate: answer.GetCertificate(), Authority: answer.GetAuthority()}, nil
+}
+
+// Leave is pairing.Exchange's.
+func (c Client) Leave(ctx context.Context, p pairing.Peer) error {
+	conn, err := c.Dial(p)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // nothing is lost with a connection that has answered
+	_, err = godwitv1.NewPairingServiceClient(conn).Leave(ctx, &godwitv1.LeaveRequest{})
+	return err
 }
 
 // Checked is how a pair stands, as the target sees it.
@@ -97,6 +130,10 @@ type Checked struct {
 	CertificateExpires time.Time
 	// StorageError is empty when the target reaches the pair's repository.
 	StorageError string
+	// Endpoints are the host:ports at which the target says it can be reached.
+	Endpoints []string
+	// Authority is the fingerprint of the authority that the target signs by now.
+	Authority pairing.Fingerprint
 }
 
 // Check asks the target whether the pair stands.
@@ -105,19 +142,23 @@ func Check(ctx context.Context, conn grpc.ClientConnInterface) (Checked, error) 
 	if err != nil {
 		return Checked{}, fmt.Errorf("check pair: %w", err)
 	}
-	return Checked{
+	checked := Checked{
 		CertificateExpires: answer.GetCertificateExpires().AsTime(), StorageError: answer.GetStorageError(),
-	}, nil
+		Endpoints: answer.GetEndpoints(),
+	}
+	copy(checked.Authority[:], answer.GetAuthority())
+	return checked, nil
 }
 
 // dial connects with one way to tell the right server from all others.
-func (c Client) dial(endpoint string, certificate *tls.Certificate, verify func([]*x509.Certificate) error) (*grpc.ClientConn, error) {
+func (c Client) dial(endpoint string, pin pairing.Fingerprint, certificate *tls.Certificate, verify func([]*x509.Certificate) error) (*grpc.ClientConn, error) {
 	if err := pairing.CheckEndpoint(endpoint); err != nil {
 		return nil, err
 	}
 	seen := &verdict{}
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS13,
+		NextProtos: []string{"h2", pin.Hint()},
 		// The names in a certificate do not matter and system roots must not
 		// count: VerifyConnection does what is switched off here, and more.
 		InsecureSkipVerify: true, //nolint:gosec // see above

@@ -2,9 +2,8 @@ package rpc
 
 import (
 	"context"
-	"errors"
+	"crypto/x509"
 	"fmt"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -26,13 +25,18 @@ func PeerFrom(ctx context.Context) (pairing.Peer, bool) {
 
 // open says which calls need no pair. It is a list of what is let through, so
 // that a service added later is guarded without a thought.
-func open(method string) bool { return method == godwitv1.PairingService_Redeem_FullMethodName }
+func open(method string) bool {
+	return method == godwitv1.PairingService_Redeem_FullMethodName || method == godwitv1.PairingService_Recover_FullMethodName
+}
 
 func (s *Server) guardUnary(ctx context.Context, r any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	// A caller that sets no deadline must not hold what it asked for forever.
+	ctx, cancel := context.WithTimeout(ctx, s.callLimit)
+	defer cancel()
 	if open(info.FullMethod) {
 		return next(ctx, r)
 	}
-	ctx, err := s.admit(ctx, info.FullMethod)
+	ctx, err := s.enter(ctx, info.FullMethod)
 	if err != nil {
 		return nil, err
 	}
@@ -54,11 +58,24 @@ func (s *Server) tell(ctx context.Context, method string, err error) {
 }
 
 func (s *Server) guardStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	ctx, err := s.admit(stream.Context(), info.FullMethod)
+	ctx, cancel := context.WithTimeout(stream.Context(), s.callLimit)
+	defer cancel()
+	ctx, err := s.enter(ctx, info.FullMethod)
 	if err != nil {
 		return err
 	}
-	return next(srv, admitted{stream, ctx})
+	ended := make(chan error, 1)
+	go func() { ended <- next(srv, admitted{stream, ctx}) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	// The handler may wait for the caller, which only the stream's end tells it.
+	if stream.Context().Err() == nil {
+		s.log.Warn("stream ended", "call", info.FullMethod, "from", addressOf(ctx), "reason", "it was held open for longer than "+s.callLimit.String())
+	}
+	return status.FromContextError(ctx.Err()).Err()
 }
 
 // admitted is a stream whose context bears the peer.
@@ -70,45 +87,50 @@ type admitted struct {
 // Context is grpc.ServerStream's.
 func (a admitted) Context() context.Context { return a.ctx }
 
+// enter asks the one that is in charge of the method.
+func (s *Server) enter(ctx context.Context, method string) (context.Context, error) {
+	if s.gate == nil || !s.gate.Keeps(ctx, method) {
+		return s.admit(ctx, method)
+	}
+	if err := s.gate.Admit(ctx, method); err != nil {
+		s.log.Warn("call refused", "call", method, "from", addressOf(ctx), "reason", status.Convert(err).Message())
+		return nil, err
+	}
+	return ctx, nil
+}
+
 // admit finds the caller's peer and refuses the call where there is none.
 func (s *Server) admit(ctx context.Context, method string) (context.Context, error) {
 	log := s.log.With("call", method, "from", addressOf(ctx))
-	id, err := s.identify(ctx)
+	leaf, err := shown(ctx)
 	if err != nil {
 		log.Warn("call refused", "reason", err.Error())
 		return nil, Status(err)
 	}
-	log = log.With("pair", id.PairID, "cluster", id.ClusterID)
-	peer, err := s.issuer.Peers.Get(ctx, pairing.Incoming, id.PairID)
-	if errors.Is(err, pairing.ErrNotFound) || (err == nil && peer.ClusterID != id.ClusterID) {
-		log.Warn("call refused", "reason", pairing.ErrRevoked.Error())
-		return nil, Status(fmt.Errorf("%w: delete this ClusterPair, or make a new token on the target", pairing.ErrRevoked))
-	}
-	if err != nil {
+	peer, err := s.issuer.Admit(ctx, leaf)
+	if status.Code(Status(err)) == codes.Internal {
 		log.Error("peer not readable", "reason", err.Error())
 		return nil, status.Error(codes.Internal, "the target cannot read its pairs: its log says why")
+	}
+	if err != nil {
+		log.Warn("call refused", "subject", leaf.Subject.CommonName, "reason", err.Error())
+		return nil, Status(err)
 	}
 	return context.WithValue(ctx, peerKey{}, peer), nil
 }
 
-// identify reads who calls from the connection's verified certificate.
-func (s *Server) identify(ctx context.Context) (pairing.Identity, error) {
+// shown is the client certificate of the connection, which the handshake verified.
+func shown(ctx context.Context) (*x509.Certificate, error) {
 	p, ok := grpcpeer.FromContext(ctx)
 	if !ok {
-		return pairing.Identity{}, fmt.Errorf("%w: no connection", pairing.ErrCertificate)
+		return nil, fmt.Errorf("%w: no connection", pairing.ErrCertificate)
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok {
-		return pairing.Identity{}, fmt.Errorf("%w: no TLS", pairing.ErrCertificate)
+		return nil, fmt.Errorf("%w: no TLS", pairing.ErrCertificate)
 	}
 	if len(info.State.VerifiedChains) == 0 || len(info.State.VerifiedChains[0]) == 0 {
-		return pairing.Identity{}, fmt.Errorf("%w: none was shown: redeem a token first", pairing.ErrCertificate)
+		return nil, fmt.Errorf("%w: none was shown: redeem a token first", pairing.ErrCertificate)
 	}
-	leaf := info.State.VerifiedChains[0][0]
-	// A connection may outlive the certificate that opened it.
-	if s.issuer.Now().After(leaf.NotAfter) {
-		return pairing.Identity{}, fmt.Errorf("%w: it expired at %s: pair again with a new token",
-			pairing.ErrCertificate, leaf.NotAfter.UTC().Format(time.RFC3339))
-	}
-	return pairing.IdentityOf(leaf)
+	return info.State.VerifiedChains[0][0], nil
 }

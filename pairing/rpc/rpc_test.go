@@ -31,6 +31,7 @@ type target struct {
 	grants    pairingtest.Grants
 	peers     pairingtest.Peers
 	authority *pairing.Authority
+	ring      *pairing.Ring
 	storage   error
 	log       lockedBuffer
 	mu        sync.Mutex
@@ -66,21 +67,25 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-func newTarget(t *testing.T, id string) *target {
+func newTarget(t *testing.T, id string, changes ...func(*rpc.Config)) *target {
 	t.Helper()
 	authority, err := pairing.NewAuthority(id, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &target{id: id, authority: authority}
-	server := rpc.NewServer(rpc.Config{
+	c := &target{id: id, authority: authority, ring: pairing.NewRing(authority)}
+	config := rpc.Config{
 		Issuer: &pairing.Issuer{
-			Grants: &c.grants, Peers: &c.peers, Authority: authority, ClusterName: "the " + id,
+			Grants: &c.grants, Peers: &c.peers, Ring: c.ring, ClusterName: "the " + id,
 			Now: c.now, Random: rand.Reader,
 		},
 		StorageCheck: func(context.Context, pairing.Peer) error { return c.storage },
 		Log:          slog.New(slog.NewJSONHandler(&c.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	}).GRPC()
+	}
+	for _, change := range changes {
+		change(&config)
+	}
+	server := rpc.NewServer(config).GRPC()
 	// Whatever is served beside the PairingService must be guarded as well.
 	healthv1.RegisterHealthServer(server, health.NewServer())
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -114,7 +119,7 @@ func newSource(id string) *pairing.Joiner {
 
 func (t *target) join(tb testing.TB) pairing.Peer {
 	tb.Helper()
-	peer, err := newSource("source-id").Join(tb.Context(), t.mint(tb), "cms")
+	peer, err := newSource("source-id").Join(tb.Context(), t.mint(tb), pairing.ClusterPair{Namespace: "cms"})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -195,7 +200,7 @@ func TestNoSecretIsLogged(t *testing.T) {
 	wrong := token
 	wrong.Secret = pairing.Secret(strings.Repeat("wrong-secret-abc", 2))
 	for _, spoiled := range []pairing.Token{wrong, token, token} {
-		_, err := newSource("source-id").Join(t.Context(), spoiled, "cms")
+		_, err := newSource("source-id").Join(t.Context(), spoiled, pairing.ClusterPair{Namespace: "cms"})
 		fmt.Fprintln(&said, err)
 	}
 	peer := c.join(t)

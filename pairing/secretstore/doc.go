@@ -10,4 +10,4 @@
 // every Secret of the namespace and tell the store of a spent token late.
 package secretstore
 
-//+kubebuilder:rbac:groups="",namespace=godwit-system,resources=secrets,verbs=get;list;create;update;delete
+//+kubebuilder:rbac:groups="",namespace=godwit-system,resources=secrets,verbs=list;create;update;delete

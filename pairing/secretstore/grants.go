@@ -25,6 +25,7 @@ type grantRecord struct {
 	Namespaces     []string   `json:"namespaces,omitempty"`
 	Admin          bool       `json:"admin,omitempty"`
 	BackupLocation string     `json:"backupLocation,omitempty"`
+	Bidirectional  bool       `json:"bidirectional,omitempty"`
 	Created        time.Time  `json:"created"`
 	Expires        time.Time  `json:"expires"`
 	Use            *useRecord `json:"use,omitempty"`
@@ -73,7 +74,7 @@ func (g *Grants) Put(ctx context.Context, grant pairing.Grant) (pairing.Grant, e
 	record := grantRecord{
 		ID: grant.ID, SecretHash: hex.EncodeToString(grant.SecretHash[:]),
 		Namespaces: grant.Scope.Namespaces, Admin: grant.Scope.Admin,
-		BackupLocation: grant.BackupLocation, Created: grant.Created.UTC(), Expires: grant.Expires.UTC(),
+		BackupLocation: grant.BackupLocation, Bidirectional: grant.Bidirectional, Created: grant.Created.UTC(), Expires: grant.Expires.UTC(),
 	}
 	if use := grant.Use; use != nil {
 		record.Use = &useRecord{
@@ -106,7 +107,7 @@ func grantFrom(secret *corev1.Secret) (pairing.Grant, error) {
 	}
 	grant := pairing.Grant{
 		ID: record.ID, Scope: pairing.Scope{Namespaces: record.Namespaces, Admin: record.Admin},
-		BackupLocation: record.BackupLocation, Created: record.Created, Expires: record.Expires,
+		BackupLocation: record.BackupLocation, Bidirectional: record.Bidirectional, Created: record.Created, Expires: record.Expires,
 		Version: secret.ResourceVersion,
 	}
 	if grant.SecretHash, err = hashFrom(secret, record.SecretHash); err != nil {

@@ -2,6 +2,7 @@ package secretstore
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"time"
 
@@ -30,17 +31,32 @@ type peerRecord struct {
 	Certificate        []byte            `json:"certificate,omitempty"`
 	Authority          []byte            `json:"authority,omitempty"`
 	SealingPublicKey   []byte            `json:"sealingPublicKey,omitempty"`
+	FormerSealingKeys  [][]byte          `json:"formerSealingKeys,omitempty"`
 	RepositoryPrefix   string            `json:"repositoryPrefix,omitempty"`
 	Created            time.Time         `json:"created"`
 	CertificateExpires time.Time         `json:"certificateExpires,omitzero"`
+	Name               string            `json:"name,omitempty"`
+	Asked              string            `json:"asked,omitempty"`
+	Addresses          []string          `json:"addresses,omitempty"`
+	KeyHash            []byte            `json:"keyHash,omitempty"`
+	FormerKeyHash      []byte            `json:"formerKeyHash,omitempty"`
+	Left               time.Time         `json:"left,omitzero"`
+	Twin               string            `json:"twin,omitempty"`
 }
 
 // The secrets of a peer, by their keys in the Secret.
 const (
-	clientKey          = "clientKey"
-	sealingKey         = "sealingKey"
-	repositoryPassword = "repositoryPassword"
+	clientKey              = "clientKey"
+	sealingKey             = "sealingKey"
+	nextSealingKey         = "nextSealingKey"
+	repositoryPassword     = "repositoryPassword"
+	nextRepositoryPassword = "nextRepositoryPassword"
+	epochSeed              = "epochSeed"
+	returnToken            = "returnToken"
 )
+
+// sealedBefore holds digests, one after the other. They are no secret, and many.
+const sealedBefore = "sealedBefore"
 
 func peerName(d pairing.Direction, pairID string) string {
 	return "godwit-peer-" + string(d) + "-" + pairID
@@ -79,8 +95,10 @@ func (p *Peers) Put(ctx context.Context, peer pairing.Peer) (pairing.Peer, error
 		Endpoint: peer.Endpoint, Namespaces: peer.Scope.Namespaces, Admin: peer.Scope.Admin,
 		Namespace: peer.Namespace, BackupLocation: peer.BackupLocation,
 		Certificate: peer.Certificate, Authority: peer.Authority, SealingPublicKey: peer.SealingPublicKey,
-		RepositoryPrefix: peer.RepositoryPrefix,
-		Created:          peer.Created.UTC(), CertificateExpires: peer.CertificateExpires.UTC(),
+		FormerSealingKeys: plainKeys(peer.FormerSealingKeys), RepositoryPrefix: peer.RepositoryPrefix,
+		Created: peer.Created.UTC(), CertificateExpires: peer.CertificateExpires.UTC(),
+		Name: peer.Name, Asked: peer.Asked, Addresses: peer.Addresses, KeyHash: bytesOf(peer.KeyHash), FormerKeyHash: bytesOf(peer.FormerKeyHash),
+		Left: peer.Left.UTC(), Twin: peer.Twin,
 	})
 	if err != nil {
 		return pairing.Peer{}, fmt.Errorf("peer of pair %s: %w", peer.PairID, err)
@@ -90,10 +108,15 @@ func (p *Peers) Put(ctx context.Context, peer pairing.Peer) (pairing.Peer, error
 	secret.Data = map[string][]byte{recordKey: body}
 	for key, value := range map[string]pairing.Secret{
 		clientKey: peer.ClientKey, sealingKey: peer.SealingKey, repositoryPassword: peer.RepositoryPassword,
+		nextSealingKey: peer.NextSealingKey, nextRepositoryPassword: peer.NextRepositoryPassword, epochSeed: peer.EpochSeed,
+		returnToken: peer.Return,
 	} {
 		if value != "" {
 			secret.Data[key] = []byte(value.Reveal())
 		}
+	}
+	if len(peer.SealedBefore) > 0 {
+		secret.Data[sealedBefore] = pairing.JoinDigests(peer.SealedBefore)
 	}
 	stored, err := p.store.put(ctx, secret)
 	if err != nil {
@@ -112,6 +135,10 @@ func peerFrom(secret *corev1.Secret) (pairing.Peer, error) {
 	if err != nil {
 		return pairing.Peer{}, err
 	}
+	before, err := pairing.SplitDigests(secret.Data[sealedBefore])
+	if err != nil {
+		return pairing.Peer{}, fmt.Errorf("secret %s/%s: %w", secret.Namespace, secret.Name, err)
+	}
 	return pairing.Peer{
 		PairID: record.PairID, Direction: record.Direction, ClusterID: record.ClusterID, ClusterName: record.ClusterName,
 		Endpoint: record.Endpoint, Scope: pairing.Scope{Namespaces: record.Namespaces, Admin: record.Admin},
@@ -120,5 +147,40 @@ func peerFrom(secret *corev1.Secret) (pairing.Peer, error) {
 		SealingKey: pairing.Secret(secret.Data[sealingKey]), SealingPublicKey: record.SealingPublicKey,
 		RepositoryPassword: pairing.Secret(secret.Data[repositoryPassword]), RepositoryPrefix: record.RepositoryPrefix,
 		Created: record.Created, CertificateExpires: record.CertificateExpires, Version: secret.ResourceVersion,
+		Name: record.Name, Asked: record.Asked, Addresses: record.Addresses, KeyHash: hashOf(record.KeyHash), FormerKeyHash: hashOf(record.FormerKeyHash),
+		Left: record.Left, Twin: record.Twin, Return: pairing.Secret(secret.Data[returnToken]),
+		NextSealingKey: pairing.Secret(secret.Data[nextSealingKey]), FormerSealingKeys: sealingKeys(record.FormerSealingKeys),
+		SealedBefore: before, NextRepositoryPassword: pairing.Secret(secret.Data[nextRepositoryPassword]),
+		EpochSeed: pairing.Secret(secret.Data[epochSeed]),
 	}, nil
+}
+
+func plainKeys(keys []ed25519.PublicKey) [][]byte {
+	var out [][]byte
+	for _, k := range keys {
+		out = append(out, k)
+	}
+	return out
+}
+
+func sealingKeys(raw [][]byte) []ed25519.PublicKey {
+	var out []ed25519.PublicKey
+	for _, k := range raw {
+		out = append(out, k)
+	}
+	return out
+}
+
+func bytesOf(h pairing.KeyHash) []byte {
+	if h == (pairing.KeyHash{}) {
+		return nil
+	}
+	return h[:]
+}
+
+// hashOf gives a hash that no key has where the record has none.
+func hashOf(raw []byte) pairing.KeyHash {
+	var h pairing.KeyHash
+	copy(h[:], raw)
+	return h
 }

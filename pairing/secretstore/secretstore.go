@@ -3,9 +3,7 @@ package secretstore
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,8 +26,7 @@ const (
 	// KindAuthority labels the Secret that holds the authority.
 	KindAuthority = "authority"
 
-	authorityName = "godwit-authority"
-	recordKey     = "record"
+	recordKey = "record"
 )
 
 // Store keeps everything of one cluster in one namespace.
@@ -48,57 +45,6 @@ func (s *Store) Grants() *Grants { return &Grants{s} }
 
 // Peers is the cluster's pairing.PeerStore.
 func (s *Store) Peers() *Peers { return &Peers{s} }
-
-// Authority reads the cluster's authority; pairing.ErrNotFound where there is none yet.
-func (s *Store) Authority(ctx context.Context) (*pairing.Authority, error) {
-	secret, err := s.get(ctx, authorityName)
-	if err != nil {
-		return nil, fmt.Errorf("read pairing authority: %w", err)
-	}
-	authority, err := pairing.ParseAuthority(secret.Data["certificate"], pairing.Secret(secret.Data["key"]))
-	if err != nil {
-		return nil, fmt.Errorf("secret %s/%s: %w", s.namespace, authorityName, err)
-	}
-	return authority, nil
-}
-
-// EnsureAuthority reads the cluster's authority and makes it where there is
-// none. An authority of another cluster, as a restored backup would bring, is
-// refused: pairs made by it would take this cluster for that one.
-func (s *Store) EnsureAuthority(ctx context.Context, clusterID string, now time.Time) (*pairing.Authority, error) {
-	authority, err := s.Authority(ctx)
-	if errors.Is(err, pairing.ErrNotFound) {
-		authority, err = s.createAuthority(ctx, clusterID, now)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if authority.ClusterID() != clusterID {
-		return nil, fmt.Errorf("secret %s/%s holds the pairing authority of cluster %s, and this is cluster %s: "+
-			"delete the secret and pair anew", s.namespace, authorityName, authority.ClusterID(), clusterID)
-	}
-	return authority, nil
-}
-
-func (s *Store) createAuthority(ctx context.Context, clusterID string, now time.Time) (*pairing.Authority, error) {
-	authority, err := pairing.NewAuthority(clusterID, now)
-	if err != nil {
-		return nil, err
-	}
-	key, err := authority.Key()
-	if err != nil {
-		return nil, err
-	}
-	secret := s.secret(authorityName, KindAuthority, "")
-	secret.Data = map[string][]byte{"certificate": authority.Certificate(), "key": []byte(key.Reveal())}
-	if _, err := s.put(ctx, secret); errors.Is(err, pairing.ErrConflict) {
-		// Another process was faster; its authority is the one.
-		return s.Authority(ctx)
-	} else if err != nil {
-		return nil, fmt.Errorf("store pairing authority: %w", err)
-	}
-	return authority, nil
-}
 
 func (s *Store) secret(name, kind, version string) *corev1.Secret {
 	return &corev1.Secret{

@@ -55,19 +55,19 @@ func contracts(t *testing.T, open func(t *testing.T) *secretstore.Store) {
 }
 
 func authorityIsMadeOnce(t *testing.T, s *secretstore.Store) {
-	if _, err := s.Authority(t.Context()); !errors.Is(err, pairing.ErrNotFound) {
+	if _, err := s.Ring(t.Context()); !errors.Is(err, pairing.ErrNotFound) {
 		t.Fatalf("before it is made: %v, want ErrNotFound", err)
 	}
 	prints := make([]pairing.Fingerprint, 4)
 	var wg sync.WaitGroup
 	for i := range prints {
 		wg.Go(func() {
-			authority, err := s.EnsureAuthority(t.Context(), "cluster-1", time.Now())
+			ring, err := s.EnsureRing(t.Context(), "cluster-1", time.Now())
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			prints[i] = authority.Fingerprint()
+			prints[i] = ring.Current().Fingerprint()
 		})
 	}
 	wg.Wait()
@@ -76,8 +76,22 @@ func authorityIsMadeOnce(t *testing.T, s *secretstore.Store) {
 			t.Errorf("fingerprints differ: %s and %s", print, prints[0])
 		}
 	}
-	if _, err := s.EnsureAuthority(t.Context(), "cluster-2", time.Now()); err == nil {
+	if _, err := s.EnsureRing(t.Context(), "cluster-2", time.Now()); err == nil {
 		t.Error("another cluster's authority was taken")
+	}
+	if _, err := s.RotateAuthority(t.Context(), time.Now(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	ring, err := s.EnsureRing(t.Context(), "cluster-1", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	retired := ring.Retired(time.Now())
+	if ring.Current().Fingerprint() == prints[0] || len(retired) != 1 || retired[0].Fingerprint() != prints[0] {
+		t.Errorf("after it was replaced: %s, and %d honoured", ring.Current().Fingerprint(), len(retired))
+	}
+	if left := ring.Retired(time.Now().Add(2 * time.Hour)); len(left) != 0 {
+		t.Errorf("%d are honoured for longer than they should be", len(left))
 	}
 }
 

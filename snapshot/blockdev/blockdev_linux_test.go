@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -263,4 +264,162 @@ func TestVolume(t *testing.T) {
 	}
 	run(t, "e2fsck", "-fn", to)
 	run(t, "cmp", "-n", "67108864", from, to)
+}
+
+// cached counts the pages of a file that are in memory.
+func cached(t *testing.T, path string) int {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	st, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Munmap(m) }()
+	resident := make([]byte, (len(m)+os.Getpagesize()-1)/os.Getpagesize())
+	if _, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), uintptr(unsafe.Pointer(&resident[0]))); errno != 0 {
+		t.Fatal(errno)
+	}
+	n := 0
+	for _, r := range resident {
+		n += int(r & 1)
+	}
+	return n
+}
+
+// TestReadsPastTheCache changes a disk behind a device, and looks whether pages
+// of a file are left in the cache: a read-back must see the disk.
+func TestReadsPastTheCache(t *testing.T) {
+	path := file(t, 4<<20)
+	sink, err := OpenSink(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sink.Close() }()
+	if _, err := sink.WriteAt(bytes.Repeat([]byte{7}, 4<<20), 0); err != nil {
+		t.Fatal(err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		t.Fatal(err)
+	}
+	if before := cached(t, path); before == 0 && fs.Type != unix.TMPFS_MAGIC {
+		t.Fatal("what was written is not cached, so this shows nothing")
+	}
+	if err := sink.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if left := cached(t, path); left > 0 && fs.Type != unix.TMPFS_MAGIC {
+		t.Errorf("%d pages are still cached", left)
+	}
+	device, backing := loop(t, 4<<20)
+	sink, err = OpenSink(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sink.Close() }()
+	page := alignedBuffer()
+	read := func() byte {
+		if _, err := sink.ReadAt((*page)[:4096], 0); err != nil {
+			t.Fatal(err)
+		}
+		return (*page)[0]
+	}
+	if got := read(); got != 0 {
+		t.Fatalf("a new file holds %d", got)
+	}
+	if err := os.WriteFile(backing, bytes.Repeat([]byte{9}, 4<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(); got != 9 {
+		t.Errorf("the device was read from the cache: %d", got)
+	}
+}
+
+func TestHolesAreNotRead(t *testing.T) {
+	path := file(t, 1<<30)
+	sink, err := OpenSink(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sink.Close() }()
+	if _, err := sink.WriteAt([]byte("here"), 500<<20); err != nil {
+		t.Fatal(err)
+	}
+	store := snapshottest.NewMemory()
+	extents, err := sink.Allocated()
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, _, err := snapshot.Backup(t.Context(), snapshot.BackupRequest{
+		Source: sink, Image: snapshot.Image{Method: snapshot.MethodAllocated, ChunkSize: 64 << 10}, Extents: extents,
+	}, store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := snapshot.Verify(t.Context(), snapshot.VerifyRequest{Source: sink, Image: image.ID}, store)
+	if err != nil || report.Stats.Read > 2<<20 || report.Stats.Done != 1<<30 {
+		t.Fatalf("verify: %+v, %v", report, err)
+	}
+	if _, err := sink.WriteAt([]byte("x"), 100<<20); err != nil {
+		t.Fatal(err)
+	}
+	report, err = snapshot.Verify(t.Context(), snapshot.VerifyRequest{Source: sink, Image: image.ID}, store)
+	if !errors.Is(err, snapshot.ErrDiffers) || report.Mismatches[0].Chunk.Offset != 100<<20 {
+		t.Errorf("a byte in what was a hole: %+v, %v", report, err)
+	}
+	if err := sink.Zero(0, sink.Size()); err != nil {
+		t.Fatal(err)
+	}
+	if report, err = snapshot.Verify(t.Context(), snapshot.VerifyRequest{Source: sink, Image: image.ID}, store); report.Differing != 1 {
+		t.Errorf("a hole in what was data: %+v, %v", report, err)
+	}
+}
+
+// TestIdentity puts other files and devices in the same place.
+func TestIdentity(t *testing.T) {
+	identify := func(path string) string {
+		t.Helper()
+		sink, err := OpenSink(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = sink.Close() }()
+		id, err := sink.Identity()
+		if err != nil || id == "" {
+			t.Fatalf("%q, %v", id, err)
+		}
+		t.Log(id)
+		return id
+	}
+	path := file(t, 1<<20)
+	first := identify(path)
+	if again := identify(path); again != first {
+		t.Errorf("one file is %q and %q", first, again)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if other := identify(path); other == first {
+		t.Errorf("two files are %q", other)
+	}
+	device, _ := loop(t, 1<<20)
+	first = identify(device)
+	if again := identify(device); again != first {
+		t.Errorf("one device is %q and %q", first, again)
+	}
+	device, _ = loop(t, 1<<20)
+	if other := identify(device); other == first {
+		t.Errorf("two devices are %q", other)
+	}
 }

@@ -152,5 +152,15 @@ func (s *Sink) writeZeros(offset, length int64) error {
 	return nil
 }
 
-// Sync returns when all that was written is on the device.
-func (s *Sink) Sync() error { return s.file.Sync() }
+// Sync returns when all that was written is on the device. What is read then
+// comes from there too: a device is read around the page cache, and the pages
+// of a file are dropped.
+func (s *Sink) Sync() error {
+	if err := s.file.Sync(); err != nil || s.block {
+		return err
+	}
+	if err := unix.Fadvise(int(s.file.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		return &os.PathError{Op: "drop the cached pages of", Path: s.path, Err: err}
+	}
+	return nil
+}

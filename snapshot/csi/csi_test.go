@@ -6,10 +6,12 @@ import (
 	"testing"
 	"time"
 
+	groupv1 "github.com/kubernetes-csi/external-snapshotter/client/v8/apis/volumegroupsnapshot/v1"
 	snapshotv1 "github.com/kubernetes-csi/external-snapshotter/client/v8/apis/volumesnapshot/v1"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/meta/testrestmapper"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -39,13 +41,13 @@ type cluster struct {
 func newCluster(t *testing.T, funcs interceptor.Funcs, objs ...client.Object) *cluster {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, snapshotv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, snapshotv1.AddToScheme, groupv1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objs...).
-		WithStatusSubresource(&corev1.Pod{}, &snapshotv1.VolumeSnapshot{}, &snapshotv1.VolumeSnapshotContent{}).
+	c := fake.NewClientBuilder().WithScheme(scheme).WithRESTMapper(testrestmapper.TestOnlyStaticRESTMapper(scheme)).WithObjects(objs...).
+		WithStatusSubresource(&corev1.Pod{}, &snapshotv1.VolumeSnapshot{}, &snapshotv1.VolumeSnapshotContent{}, &groupv1.VolumeGroupSnapshot{}).
 		WithIndex(&corev1.Event{}, "involvedObject.uid", func(o client.Object) []string {
 			e, ok := o.(*corev1.Event)
 			if !ok {
@@ -277,4 +279,35 @@ func TestAnothersSnapshotIsRefusedAndKept(t *testing.T) {
 		t.Fatalf("Release: %t, %v", done, err)
 	}
 	k.get("cms", "snap", theirs)
+}
+
+// TestAdopt gives a snapshot to another owner: the release of the first leaves it,
+// that of the second takes it.
+func TestAdopt(t *testing.T) {
+	k := newCluster(t, interceptor.Funcs{}, claim("data", nil), volume("data"))
+	other := csi.Owner{UID: "b00k", Name: "cms/cms"}
+	name := types.NamespacedName{Namespace: "cms", Name: "s"}
+	request := csi.SnapshotRequest{Owner: owner, Name: "s", Namespace: "cms", Claim: "data", Class: "c"}
+	if _, err := k.snapshots().EnsureSnapshot(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	kept := csi.Kept{Namespace: "cms", Snapshot: "s"}
+	for range 2 {
+		k.must(k.snapshots().Adopt(t.Context(), kept, owner, other))
+	}
+	if err := k.snapshots().Adopt(t.Context(), kept, owner, csi.Owner{UID: "third", Name: "x"}); !csi.IsFinal(err) {
+		t.Errorf("what is not the owner's any more was given away: %v", err)
+	}
+	if done, err := k.snapshots().Release(t.Context(), owner); err != nil || !done {
+		t.Fatalf("%t, %v", done, err)
+	}
+	k.get(name.Namespace, name.Name, &snapshotv1.VolumeSnapshot{})
+	for range 3 {
+		if _, err := k.snapshots().Release(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := k.Get(t.Context(), name, &snapshotv1.VolumeSnapshot{}); client.IgnoreNotFound(err) != nil || err == nil {
+		t.Errorf("it was not released: %v", err)
+	}
 }

@@ -202,7 +202,7 @@ func (s *Snapshots) ensureClaim(ctx context.Context, r ExposureRequest, source *
 		size = *resource.NewQuantity(restoreSize, resource.BinarySI)
 	}
 	mode := corev1.PersistentVolumeMode(r.Mode)
-	group := snapshotv1.GroupName
+	group := SnapshotGroup
 	return ensure(ctx, s, r.Owner, &corev1.PersistentVolumeClaim{
 		ObjectMeta: objectMeta(r.Owner, roleExposure, s.cfg.Namespace, alias),
 		Spec: corev1.PersistentVolumeClaimSpec{

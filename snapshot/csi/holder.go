@@ -134,8 +134,6 @@ func (s *Snapshots) pod(h holder) *corev1.Pod {
 		pod.Spec.ImagePullSecrets = s.cfg.HolderImagePullSecrets
 	}
 	// A mesh's proxy or a backup tool would wait for traffic, or read the volume.
-	// In an application's namespace it must not be taken for a part of it.
-	pod.Annotations["godwit.io/skip-resource"] = "true"
 	pod.Annotations["sidecar.istio.io/inject"] = "false"
 	pod.Annotations["linkerd.io/inject"] = "disabled"
 	return pod

@@ -5,6 +5,7 @@ import (
 
 	snapshotv1 "github.com/kubernetes-csi/external-snapshotter/client/v8/apis/volumesnapshot/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -21,6 +22,8 @@ func kind(obj client.Object) string {
 		return "VolumeSnapshot"
 	case *snapshotv1.VolumeSnapshotContent:
 		return "VolumeSnapshotContent"
+	case *unstructured.Unstructured:
+		return obj.GetObjectKind().GroupVersionKind().Kind
 	}
 	return fmt.Sprintf("%T", obj)
 }

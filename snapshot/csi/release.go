@@ -30,6 +30,10 @@ func (s *Snapshots) Release(ctx context.Context, o Owner) (done bool, err error)
 	if done, err := s.ReleaseExposures(ctx, o); err != nil || !done {
 		return false, err
 	}
+	// Members go with their group, and are not deleted one by one.
+	if done, err := s.ReleaseGroups(ctx, o); err != nil || !done {
+		return false, err
+	}
 	return s.release(ctx, o, s.releaseSnapshots, s.releaseContents)
 }
 

@@ -10,6 +10,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
+// SnapshotGroup is the API group of VolumeSnapshots, which a claim names that is to
+// be made of one.
+const SnapshotGroup = snapshotv1.GroupName
+
 // SnapshotRequest asks for one VolumeSnapshot.
 type SnapshotRequest struct {
 	Owner Owner

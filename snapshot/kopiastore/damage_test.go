@@ -125,6 +125,7 @@ func (d dyingStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, 
 
 // TestKilledAtAnyBlob kills a backup at each of its writes and runs it again.
 func TestKilledAtAnyBlob(t *testing.T) {
+	t.Parallel()
 	data := noise(25<<20, 2)
 	for n := int64(0); ; n++ {
 		l := folder(t)
@@ -177,25 +178,24 @@ func (s *slowSource) ReadAt(p []byte, at int64) (int, error) {
 
 // TestRunAgainSendsTheRest shows that what was flushed is not sent twice.
 func TestRunAgainSendsTheRest(t *testing.T) {
-	if testing.Short() {
-		t.Skip("needs time: writes more than the flush interval of 1 GiB")
-	}
+	t.Parallel()
 	// A clock that stands still leaves only the rule that goes by bytes, however
 	// slow the machine is.
 	opener, still := New(), time.Now()
+	opener.flushBytes = 100 << 20
 	opener.now = func() time.Time { return still }
 	r := open(t, opener, folder(t))
-	data := noise(1300<<20, 3)
+	data := noise(170<<20, 3)
 	ctx, cancel := context.WithCancel(t.Context())
 	source := &slowSource{Device: snapshottest.NewDevice(data), cancel: cancel}
-	source.left.Store(1200 << 20)
+	source.left.Store(160 << 20)
 	request := snapshot.BackupRequest{Source: source, Image: snapshot.Image{Volume: snapshot.Volume{Cluster: "c1", Namespace: "ns", Name: "v"}, Method: snapshot.MethodScan}}
 	if _, _, err := snapshot.Backup(ctx, request, r); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	_, stats, err := backup(t, r, data, nil)
-	if err != nil || stats.Uploaded > 400<<20 {
+	if err != nil || stats.Uploaded > 80<<20 {
 		t.Errorf("run again it sent %d MiB of %d: %v", stats.Uploaded>>20, len(data)>>20, err)
 	}
-	t.Logf("cut short at 1200 MiB, run again: sent %d MiB", stats.Uploaded>>20)
+	t.Logf("cut short at 160 MiB, run again: sent %d MiB", stats.Uploaded>>20)
 }

@@ -23,6 +23,12 @@ import (
 // errNoRepository says that the place is reached and holds no repository.
 var errNoRepository = errors.New("there is no repository yet")
 
+// errForeign says that what is there is not for this program to read.
+var errForeign = errors.New("what is there was made by a newer or another program: upgrade Godwit, or use another bucket, prefix or folder")
+
+// errSkew says that two clocks are too far apart.
+var errSkew = errors.New("clocks differ")
+
 // explain puts what an operator can do in front of what a library said.
 func explain(l snapshot.Location, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
@@ -38,10 +44,20 @@ func explanation(l snapshot.Location, err error) string {
 	switch {
 	case errors.Is(err, repo.ErrInvalidPassword):
 		return "the repository password is wrong: it must be the one that the repository was made with; check the Secret"
+	case halfway(err):
+		return errHalfway.Error()
+	case strings.Contains(err.Error(), "can't handle repositories created using version"): // kopia has no value for it
+		return errForeign.Error()
 	case errors.Is(err, blob.ErrInvalidCredentials):
 		return refused(l, "InvalidAccessKeyId")
 	case l.Type == snapshot.Filesystem:
 		return explainFile(l, err)
+	case l.Type == snapshot.Azure:
+		return explainAzure(l, err)
+	case l.Type == snapshot.GCS:
+		return explainGoogle(l, err)
+	case errors.Is(err, errRole):
+		return errRole.Error() + ": give a role that may use the bucket to the node, or to Godwit's service account"
 	}
 	if words := explainCertificate(l, err); words != "" {
 		return words

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"github.com/kopia/kopia/repo/blob"
@@ -20,8 +19,11 @@ import (
 const (
 	// A request costs as much time as spanGap bytes do.
 	spanGap = 512 << 10
-	// spanMax is what each worker holds in memory.
-	spanMax = 8 << 20
+	// spanMax is what each worker holds in memory: half a pack, which kopia
+	// ends with the first content that reaches its size.
+	spanMax = packSize/2 + 1<<19
+	// unsealSize is what it takes to unseal one chunk, beside the span.
+	unsealSize = 1 << 20
 )
 
 // wanted is one content and the chunks that hold it.
@@ -30,27 +32,25 @@ type wanted struct {
 	chunks []snapshot.Chunk
 }
 
-// Fetch reads chunks by pack and offset, many with one request. Kopia
-// decrypts each with a key and a seal made from its id, so that content that
-// is not what the id stands for does not open.
-func (b *blockImage) Fetch(ctx context.Context, chunks []snapshot.Chunk, workers int, emit func(snapshot.Chunk, []byte) error) (int64, error) {
+// Fetch reads chunks by pack and offset, many with one request.
+func (b *blockImage) Fetch(ctx context.Context, chunks []snapshot.Chunk, o snapshot.FetchOptions, emit func(snapshot.Chunk, []byte) error) (int64, error) {
 	spans, err := b.spans(ctx, chunks)
 	if err != nil {
 		return 0, err
 	}
-	var fetched atomic.Int64
+	f := &fetch{image: b, options: o, emit: emit}
 	group, running := errgroup.WithContext(ctx)
-	group.SetLimit(max(1, workers))
+	group.SetLimit(max(1, o.Workers))
 	for _, items := range spans {
 		if running.Err() != nil {
 			break
 		}
-		group.Go(func() error { return b.read(running, items, &fetched, emit) })
+		group.Go(func() error { return f.read(running, items) })
 	}
 	if err := group.Wait(); err != nil {
-		return fetched.Load(), err
+		return f.fetched.Load(), err
 	}
-	return fetched.Load(), ctx.Err()
+	return f.fetched.Load(), ctx.Err()
 }
 
 // spans finds where the chunks are and groups what lies together.
@@ -63,7 +63,7 @@ func (b *blockImage) spans(ctx context.Context, chunks []snapshot.Chunk) ([][]wa
 		}
 		info, err := b.find(ctx, c)
 		if err != nil {
-			return nil, fmt.Errorf("chunk at %d of image %s: %w", c.Offset, b.image.ID, err)
+			return nil, fmt.Errorf("%s: %w", b.name(c), err)
 		}
 		byID[c.ID] = &wanted{info, []snapshot.Chunk{c}}
 	}
@@ -110,32 +110,56 @@ func (b *blockImage) find(ctx context.Context, c snapshot.Chunk) (content.Info, 
 	return info, nil
 }
 
-func (b *blockImage) read(ctx context.Context, items []wanted, fetched *atomic.Int64, emit func(snapshot.Chunk, []byte) error) error {
-	sp := &span{pack: items[0].info.PackBlobID, start: start(items[0].info), end: end(items[len(items)-1].info)}
-	if err := b.repository.spans.load(ctx, sp); err != nil {
-		return fmt.Errorf("chunk at %d of image %s: %w", items[0].chunks[0].Offset, b.image.ID, b.repository.damage(err))
+// fetch is one Fetch under way.
+type fetch struct {
+	image   *blockImage
+	options snapshot.FetchOptions
+	emit    func(snapshot.Chunk, []byte) error
+	fetched atomic.Int64
+}
+
+// read brings a span with one request, and hands on what is in it.
+func (f *fetch) read(ctx context.Context, items []wanted) error {
+	b, first := f.image, items[0]
+	from, length := start(first.info), end(items[len(items)-1].info)-start(first.info)
+	release, err := f.options.Budget.Acquire(ctx, length+unsealSize)
+	if err != nil {
+		return err
 	}
-	defer b.repository.spans.drop(sp)
-	fetched.Add(sp.end - sp.start)
+	defer release()
+	span := b.buffers.take(length)
+	defer b.buffers.give(span)
+	if err := b.repository.spans.GetBlob(ctx, first.info.PackBlobID, from, length, span); err != nil {
+		return fmt.Errorf("%s: %d bytes at %d of blob %s: %w", b.name(first.chunks[0]), length, from, first.info.PackBlobID, b.repository.damage(err))
+	}
+	f.fetched.Add(length)
+	if int64(span.Length()) != length {
+		return fmt.Errorf("%s: blob %s gave %d bytes at %d, not %d: %w", b.name(first.chunks[0]), first.info.PackBlobID, span.Length(), from, length, snapshot.ErrCorrupt)
+	}
 	for _, w := range items {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		data, err := b.repository.rep.ContentReader().GetContent(ctx, w.info.ContentID)
+		sealed := span.data[start(w.info)-from : end(w.info)-from]
+		data, err := b.unsealer.unseal(sealed, w.info, &span.room)
 		if err != nil {
-			return fmt.Errorf("chunk at %d of image %s, in blob %s at %d: %w",
-				w.chunks[0].Offset, b.image.ID, w.info.PackBlobID, w.info.PackOffset, b.repository.damage(err))
+			return fmt.Errorf("%s, in blob %s at %d: %w", b.name(w.chunks[0]), w.info.PackBlobID, w.info.PackOffset, err)
 		}
 		for _, c := range w.chunks {
 			if int64(len(data)) != c.Length {
-				return fmt.Errorf("chunk at %d of image %s has %d bytes, not %d: %w", c.Offset, b.image.ID, len(data), c.Length, snapshot.ErrCorrupt)
+				return fmt.Errorf("%s has %d bytes, not %d: %w", b.name(c), len(data), c.Length, snapshot.ErrCorrupt)
 			}
-			if err := emit(c, data); err != nil {
+			if err := f.emit(c, data); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// name says which chunk of what.
+func (b *blockImage) name(c snapshot.Chunk) string {
+	return fmt.Sprintf("chunk at %d of volume %s, image %s, content %s", c.Offset, b.image.Volume, b.image.ID, c.ID)
 }
 
 // damage tells a repository that lost or changed bytes from one that cannot
@@ -147,9 +171,7 @@ func (r *Repository) damage(err error) error {
 	case errors.Is(err, content.ErrContentNotFound), errors.Is(err, object.ErrObjectNotFound),
 		errors.Is(err, blob.ErrBlobNotFound), errors.Is(err, blob.ErrInvalidRange):
 		return fmt.Errorf("%w: the repository lost it; take a full copy, and look for who deletes in the bucket: %w", snapshot.ErrCorrupt, err)
-	case strings.Contains(err.Error(), "invalid checksum"), strings.Contains(err.Error(), "decompress"),
-		strings.Contains(err.Error(), "invalid indirect object"):
-		// kopia has no error values for these.
+	case unreadable(err):
 		return fmt.Errorf("%w: the repository changed it; take a full copy, and look for a faulty disk under the bucket: %w", snapshot.ErrCorrupt, err)
 	}
 	return explain(r.location, err)

@@ -33,6 +33,9 @@ const (
 	kindRound = "round"
 )
 
+// errFormat says that a newer Godwit wrote it.
+var errFormat = errors.New("upgrade Godwit")
+
 // imageRecord is the content of godwit.json.
 type imageRecord struct {
 	Format int            `json:"format"`
@@ -59,6 +62,10 @@ type directory struct {
 	text    string
 	taken   time.Time
 	size    int64
+	// incomplete says why it is no image yet; empty for one that is.
+	incomplete string
+	// replaces are manifests that go when this one comes.
+	replaces []manifest.ID
 }
 
 // fileEntry describes a file whose bytes are an object.
@@ -87,34 +94,45 @@ func timestamp(t time.Time) fs.UTCTimestamp {
 	return fs.UTCTimestampFromTime(t)
 }
 
-// saveImage adds godwit.json, and lists the directory once the rest of it is
-// durable: a manifest that is listed before is not yet an image. Needed is the
-// image whose content this one keeps, if any.
-func (r *Repository) saveImage(ctx context.Context, w repo.DirectRepositoryWriter, record imageRecord, entries []*kopia.DirEntry, needed snapshot.ImageID) (snapshot.Image, error) {
+// saveImage adds godwit.json, and lists the directory together with the rest
+// of it: a manifest that is listed before is not yet an image. Needed is the
+// image whose content this one keeps, if any; replaces go as it comes.
+func (r *Repository) saveImage(ctx context.Context, w repo.DirectRepositoryWriter, record imageRecord, entries []*kopia.DirEntry, needed snapshot.ImageID, replaces []manifest.ID) (snapshot.Image, error) {
 	src, err := source(record.Image.Volume)
 	if err != nil {
 		return snapshot.Image{}, err
 	}
-	record.Format, record.Image.ID = formatVersion, ""
-	data, err := json.Marshal(record)
-	if err != nil {
-		return snapshot.Image{}, fmt.Errorf("encode %s: %w", imageFile, err)
-	}
-	entry, err := writeFile(ctx, w, imageFile, data, timestamp(record.Image.Taken))
+	entry, err := writeRecord(ctx, w, record)
 	if err != nil {
 		return snapshot.Image{}, err
 	}
+	record.Image.ID = ""
 	id, err := r.save(ctx, w, directory{
-		entries: append(entries, entry), source: src, taken: record.Image.Taken, size: record.Image.Size,
-		tags: map[string]string{kindTag: kindImage, "tag:round": record.Image.Round},
+		entries: append(entries, entry), source: src, taken: record.Image.Taken, size: record.Image.Size, replaces: replaces,
+		tags: map[string]string{kindTag: kindImage, roundTag: record.Image.Round},
 		text: fmt.Sprintf("%s of %s, round %s", record.Image.Kind, record.Image.Volume, record.Image.Round),
 	}, needed)
 	record.Image.ID = snapshot.ImageID(id)
 	return record.Image, err
 }
 
+// writeRecord stores godwit.json.
+func writeRecord(ctx context.Context, w repo.RepositoryWriter, record imageRecord) (*kopia.DirEntry, error) {
+	record.Format, record.Image.ID = formatVersion, ""
+	return writeJSON(ctx, w, imageFile, record, timestamp(record.Image.Taken))
+}
+
+func writeJSON[T any](ctx context.Context, w repo.RepositoryWriter, name string, content T, modified fs.UTCTimestamp) (*kopia.DirEntry, error) {
+	data, err := json.Marshal(content)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", name, err)
+	}
+	return writeFile(ctx, w, name, data, modified)
+}
+
 // save writes the directory and its manifest. Needed is an image that this
-// one shares content with, and that must still be there.
+// one shares content with, and that must still be there. Nobody else may be
+// writing in the session unless it is incomplete.
 func (r *Repository) save(ctx context.Context, w repo.DirectRepositoryWriter, d directory, needed snapshot.ImageID) (manifest.ID, error) {
 	start := timestamp(d.taken)
 	var builder snapshotfs.DirManifestBuilder
@@ -126,8 +144,12 @@ func (r *Repository) save(ctx context.Context, w repo.DirectRepositoryWriter, d 
 	if err != nil {
 		return "", fmt.Errorf("write the image's directory: %w", err)
 	}
-	if err := w.Flush(ctx); err != nil {
-		return "", fmt.Errorf("make the image durable: %w", err)
+	if d.incomplete != "" {
+		// Others go on writing, and a pack of theirs may fail while this waits for
+		// it: the next flush begins with that pack, or is the end of the manifest.
+		if err := w.Flush(withOneList(ctx)); err != nil {
+			return "", fmt.Errorf("make the image durable: %w", err)
+		}
 	}
 	if needed != "" {
 		if err := r.stillThere(ctx, needed); err != nil {
@@ -136,6 +158,7 @@ func (r *Repository) save(ctx context.Context, w repo.DirectRepositoryWriter, d 
 	}
 	m := &kopia.Manifest{
 		Source: d.source, Description: d.text, StartTime: start, EndTime: fs.UTCTimestampFromTime(time.Now()), Tags: d.tags,
+		IncompleteReason: d.incomplete,
 		RootEntry: &kopia.DirEntry{
 			Name: "/", Type: kopia.EntryTypeDirectory, Permissions: configDirMode, ModTime: start, ObjectID: root, DirSummary: dir.Summary,
 		},
@@ -148,7 +171,14 @@ func (r *Repository) save(ctx context.Context, w repo.DirectRepositoryWriter, d 
 	if err != nil {
 		return "", fmt.Errorf("list the image: %w", err)
 	}
-	if err := w.Flush(ctx); err != nil {
+	for _, old := range d.replaces {
+		if err := w.DeleteManifest(ctx, old); err != nil && !errors.Is(err, manifest.ErrNotFound) {
+			return "", fmt.Errorf("remove checkpoint %s: %w", old, err)
+		}
+	}
+	// One index names what the image is made of and its manifest, once all of it
+	// is in the store.
+	if err := w.Flush(withOneList(ctx)); err != nil {
 		return "", fmt.Errorf("list the image: %w", err)
 	}
 	return id, nil
@@ -169,16 +199,25 @@ func (r *Repository) manifestOf(ctx context.Context, id snapshot.ImageID, kind s
 	if err := r.refresh(ctx); err != nil {
 		return nil, err
 	}
+	return r.listed(ctx, id, kind)
+}
+
+// listed loads a manifest that was there at the last refresh.
+func (r *Repository) listed(ctx context.Context, id snapshot.ImageID, kind string) (*kopia.Manifest, error) {
 	if id == "" {
 		return nil, fmt.Errorf("%s without an id: %w", kind, snapshot.ErrNotFound)
 	}
 	m := &kopia.Manifest{}
-	entry, err := r.rep.GetManifest(ctx, manifest.ID(id), m)
+	var entry *manifest.EntryMetadata
+	err := r.sure(ctx, func() (err error) {
+		entry, err = r.rep.GetManifest(ctx, manifest.ID(id), m)
+		return err
+	})
 	if errors.Is(err, manifest.ErrNotFound) {
 		return nil, fmt.Errorf("%s %s: %w", kind, id, snapshot.ErrNotFound)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", kind, id, explain(r.location, err))
+		return nil, fmt.Errorf("%s %s: %w", kind, id, r.damage(err))
 	}
 	if entry.Labels[manifest.TypeLabelKey] != kopia.ManifestType || entry.Labels[kindTag] != kind || m.IncompleteReason != "" {
 		return nil, fmt.Errorf("%s is no %s: %w", id, kind, snapshot.ErrNotFound)
@@ -189,7 +228,7 @@ func (r *Repository) manifestOf(ctx context.Context, id snapshot.ImageID, kind s
 
 // files reads the top directory of a manifest, by name.
 func (r *Repository) files(ctx context.Context, m *kopia.Manifest) (map[string]*kopia.DirEntry, error) {
-	data, err := readObject(ctx, r.rep, m.RootObjectID())
+	data, err := r.readObject(ctx, m.RootObjectID())
 	if err != nil {
 		return nil, fmt.Errorf("read the directory of %s: %w", m.ID, r.damage(err))
 	}
@@ -210,7 +249,7 @@ func (r *Repository) readFile(ctx context.Context, files map[string]*kopia.DirEn
 	if entry == nil {
 		return nil, fmt.Errorf("%s is missing: %w", name, snapshot.ErrCorrupt)
 	}
-	data, err := readObject(ctx, r.rep, entry.ObjectID)
+	data, err := r.readObject(ctx, entry.ObjectID)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, r.damage(err))
 	}
@@ -232,7 +271,7 @@ func (r *Repository) record(ctx context.Context, m *kopia.Manifest) (imageRecord
 		return record, nil, fmt.Errorf("%s: %w: %w", imageFile, snapshot.ErrCorrupt, err)
 	}
 	if record.Format != formatVersion {
-		return record, nil, fmt.Errorf("%s has format %d, this Godwit reads format %d: upgrade it", imageFile, record.Format, formatVersion)
+		return record, nil, fmt.Errorf("%s has format %d, and this one reads format %d: %w", imageFile, record.Format, formatVersion, errFormat)
 	}
 	record.Image.ID = snapshot.ImageID(m.ID)
 	return record, files, nil
@@ -251,13 +290,17 @@ func (r *Repository) Image(ctx context.Context, id snapshot.ImageID) (snapshot.I
 	return record.Image, nil
 }
 
-// Images lists the committed images of a volume, oldest first.
+// Images lists the committed images of a volume, or of all, oldest first.
 func (r *Repository) Images(ctx context.Context, v snapshot.Volume) ([]snapshot.Image, error) {
-	src, err := source(v)
-	if err != nil {
-		return nil, err
+	var of *kopia.SourceInfo
+	if v != (snapshot.Volume{}) {
+		src, err := source(v)
+		if err != nil {
+			return nil, err
+		}
+		of = &src
 	}
-	found, err := r.list(ctx, &src, map[string]string{kindTag: kindImage})
+	found, err := r.list(ctx, of, map[string]string{kindTag: kindImage})
 	if err != nil {
 		return nil, fmt.Errorf("list the images of %s: %w", v, err)
 	}
@@ -275,24 +318,30 @@ func (r *Repository) Images(ctx context.Context, v snapshot.Volume) ([]snapshot.
 	return images, nil
 }
 
-// list loads manifests by source and tags. One that cannot be read fails the
-// list: leaving it out would say that it is not there.
+// list loads the complete manifests of a source by tags.
 func (r *Repository) list(ctx context.Context, src *kopia.SourceInfo, tags map[string]string) ([]*kopia.Manifest, error) {
 	if err := r.refresh(ctx); err != nil {
 		return nil, err
 	}
-	ids, err := kopia.ListSnapshotManifests(ctx, r.rep, src, tags)
+	found, err := r.manifests(ctx, src, tags)
+	return slices.DeleteFunc(found, func(m *kopia.Manifest) bool { return m.IncompleteReason != "" }), err
+}
+
+// manifests loads those that were there at the last refresh. One that cannot
+// be read fails all: leaving it out would say that it is not there.
+func (r *Repository) manifests(ctx context.Context, src *kopia.SourceInfo, tags map[string]string) ([]*kopia.Manifest, error) {
+	var ids []manifest.ID
+	err := r.sure(ctx, func() (err error) {
+		ids, err = kopia.ListSnapshotManifests(ctx, r.rep, src, tags)
+		return err
+	})
 	if err != nil {
-		return nil, explain(r.location, err)
+		return nil, r.damage(err)
 	}
-	var found []*kopia.Manifest
-	for _, id := range ids {
-		m, err := kopia.LoadSnapshot(ctx, r.rep, id)
-		if err != nil {
+	found := make([]*kopia.Manifest, len(ids))
+	for i, id := range ids {
+		if found[i], err = kopia.LoadSnapshot(ctx, r.rep, id); err != nil {
 			return nil, fmt.Errorf("manifest %s: %w", id, explain(r.location, err))
-		}
-		if m.IncompleteReason == "" {
-			found = append(found, m)
 		}
 	}
 	return found, nil

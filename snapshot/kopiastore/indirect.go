@@ -23,33 +23,21 @@ const (
 	leafSplitter = "FIXED-8M"
 )
 
-// indirect is the JSON of an object that consists of others.
+// indirect is the JSON of an object that consists of others, in any form.
 type indirect struct {
 	Stream  string                       `json:"stream"`
 	Entries []object.IndirectObjectEntry `json:"entries"`
 }
 
-// encodeIndirect lists objects that follow each other.
-func encodeIndirect(entries []object.IndirectObjectEntry) ([]byte, error) {
-	data, err := json.Marshal(indirect{indirectStream, entries})
-	if err != nil {
-		return nil, fmt.Errorf("encode an index: %w", err)
-	}
-	return data, nil
-}
-
 // decodeIndirect reads an index and holds it against the length that it must
 // have: entries that overlap or leave a hole would shift a volume's bytes.
 func decodeIndirect(data []byte, length int64) ([]object.IndirectObjectEntry, error) {
-	var in indirect
-	if err := json.Unmarshal(data, &in); err != nil {
+	entries, err := parseIndirect(data)
+	if err != nil {
 		return nil, fmt.Errorf("decode an index: %w: %w", snapshot.ErrCorrupt, err)
 	}
-	if in.Stream != indirectStream {
-		return nil, fmt.Errorf("stream %q is no index: %w", in.Stream, snapshot.ErrCorrupt)
-	}
 	at := int64(0)
-	for _, e := range in.Entries {
+	for _, e := range entries {
 		if e.Start != at || e.Length <= 0 || e.Length > length-at || e.Object == object.EmptyID {
 			return nil, fmt.Errorf("index entry of %d bytes at %d does not follow %d in %d: %w", e.Length, e.Start, at, length, snapshot.ErrCorrupt)
 		}
@@ -58,17 +46,27 @@ func decodeIndirect(data []byte, length int64) ([]object.IndirectObjectEntry, er
 	if at != length {
 		return nil, fmt.Errorf("index ends at %d, not at %d: %w", at, length, snapshot.ErrCorrupt)
 	}
+	return entries, nil
+}
+
+func parseIndirect(data []byte) ([]object.IndirectObjectEntry, error) {
+	if entries, ok := parseNode(data); ok {
+		return entries, nil
+	}
+	var in indirect
+	if err := json.Unmarshal(data, &in); err != nil {
+		return nil, err
+	}
+	if in.Stream != indirectStream {
+		return nil, fmt.Errorf("stream %q is no index", in.Stream)
+	}
 	return in.Entries, nil
 }
 
 // writeIndirect stores an index; kopia reads the returned object as the
 // bytes of all its entries.
 func writeIndirect(ctx context.Context, w repo.RepositoryWriter, entries []object.IndirectObjectEntry) (object.ID, error) {
-	data, err := encodeIndirect(entries)
-	if err != nil {
-		return object.EmptyID, err
-	}
-	id, err := writeObject(ctx, w, data, object.WriterOptions{
+	id, err := writeObject(ctx, w, encodeNode(entries), object.WriterOptions{
 		Description: "index", Prefix: metadataPrefix, Splitter: "FIXED-4M", Compressor: compressor, MetadataCompressor: compressor,
 	})
 	if err != nil {

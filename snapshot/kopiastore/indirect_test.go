@@ -1,6 +1,9 @@
 package kopiastore
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
 	"reflect"
 	"testing"
 
@@ -9,6 +12,8 @@ import (
 
 func FuzzIndirect(f *testing.F) {
 	f.Add([]byte(`{"stream":"kopia:indirect","entries":[{"l":4,"o":"Ix0123456789abcdef0123456789abcdef"},{"s":4,"l":2,"o":"0123456789abcdef0123456789abcdef"}]}`), int64(6))
+	f.Add([]byte(`{"stream":"kopia:indirect","entries":[{"s":0,"l":04,"o":"Ix01\u0032"} ]}`), int64(4))
+	f.Add([]byte(`{"stream":"kopia:indirect","entries":[{"l":1,"o":"Z0123"},{"s":1,"l":999999999999999999,"o":"Z0123"}]}`), int64(1e18))
 	f.Add([]byte(`{"stream":"kopia:indirect","entries":[]}`), int64(0))
 	f.Fuzz(func(t *testing.T, data []byte, length int64) {
 		entries, err := decodeIndirect(data, length)
@@ -25,13 +30,24 @@ func FuzzIndirect(f *testing.F) {
 		if at != length {
 			t.Fatalf("entries end at %d, not at %d", at, length)
 		}
-		encoded, err := encodeIndirect(entries)
-		if err != nil {
-			t.Fatal(err)
+		if len(entries) == 0 {
+			return
 		}
-		again, err := decodeIndirect(encoded, length)
-		if err != nil || len(entries) > 0 && !reflect.DeepEqual(again, entries) {
-			t.Fatalf("%v came back as %v (%v)", entries, again, err)
+		encoded := encodeNode(entries)
+		want, err := json.Marshal(indirect{indirectStream, entries})
+		if err != nil || !bytes.Equal(encoded, want) {
+			t.Fatalf("encoded as\n%s, not\n%s (%v)", encoded, want, err)
+		}
+		again, ok := parseNode(encoded)
+		if !ok || !reflect.DeepEqual(again, entries) {
+			t.Fatalf("%v came back as %v (%t)", entries, again, ok)
+		}
+		// What the quick parser takes of anything at all is what the other takes.
+		if quick, ok := parseNode(data); ok {
+			var slow indirect
+			if err := json.Unmarshal(data, &slow); err != nil || slow.Stream != indirectStream || !reflect.DeepEqual(quick, slow.Entries) {
+				t.Fatalf("%s is %v, and read quickly %v (%v)", data, slow, quick, err)
+			}
 		}
 	})
 }
@@ -68,6 +84,7 @@ func FuzzLayout(f *testing.F) {
 // TestIndirectNests shows that a root too long for one content is read, and
 // that the id of an index may have its own index.
 func TestIndirectNests(t *testing.T) {
+	t.Parallel()
 	r := open(t, New(), folder(t))
 	_, w, err := r.rep.NewDirectWriter(t.Context(), sessionForTest())
 	if err != nil {
@@ -92,4 +109,36 @@ func TestIndirectNests(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, entries) {
 		t.Fatalf("a long index came back with %d entries: %v", len(got), err)
 	}
+}
+
+func BenchmarkNode(b *testing.B) {
+	entries := make([]object.IndirectObjectEntry, segmentChunks)
+	for i := range entries {
+		id, err := object.ParseID(fmt.Sprintf("%032x", i*7919))
+		if err != nil {
+			b.Fatal(err)
+		}
+		entries[i] = object.IndirectObjectEntry{Start: int64(i) * smallChunk, Length: smallChunk, Object: id}
+	}
+	encoded := encodeNode(entries)
+	b.Run("encode", func(b *testing.B) {
+		for b.Loop() {
+			encodeNode(entries)
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := decodeIndirect(encoded, segmentChunks*smallChunk); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("json", func(b *testing.B) {
+		for b.Loop() {
+			var in indirect
+			if err := json.Unmarshal(encoded, &in); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/blob"
@@ -37,7 +38,7 @@ func ensureInitialized(ctx context.Context, st blob.Storage, l snapshot.Location
 	var found buffer
 	err := st.GetBlob(ctx, format.KopiaRepositoryBlobID, 0, -1, &found)
 	if err == nil {
-		return found.Bytes(), nil
+		return found.Bytes(), readable(found.Bytes())
 	}
 	if !errors.Is(err, blob.ErrBlobNotFound) {
 		return nil, fmt.Errorf("look for the repository: %w", err)
@@ -54,6 +55,23 @@ func ensureInitialized(ctx context.Context, st blob.Storage, l snapshot.Location
 		return nil, fmt.Errorf("make the repository: %w", err)
 	}
 	return ensureInitialized(ctx, st, l, false)
+}
+
+// readable refuses what another program, or a newer one, put in the
+// repository's place: kopia would say that the password is wrong.
+func readable(formatBlob []byte) error {
+	f, err := format.ParseKopiaRepositoryJSON(formatBlob)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", errForeign, err)
+	case f == nil || len(f.UniqueID) == 0:
+		return fmt.Errorf("%w: it has no id", errForeign)
+	case f.EncryptionAlgorithm != format.DefaultFormatEncryption:
+		return fmt.Errorf("%w: its format is encrypted with %q", errForeign, f.EncryptionAlgorithm)
+	case !slices.Contains(format.SupportedFormatBlobKeyDerivationAlgorithms(), f.KeyDerivationAlgorithm):
+		return fmt.Errorf("%w: its key is derived by %q", errForeign, f.KeyDerivationAlgorithm)
+	}
+	return nil
 }
 
 // unfinished hides the second file of a repository whose making was cut
@@ -81,8 +99,14 @@ func newOptions(l snapshot.Location) (*repo.NewRepositoryOptions, error) {
 			return nil, fmt.Errorf("derive the repository's keys: %w", err)
 		}
 	}
+	mode, err := retention(l)
+	if err != nil {
+		return nil, err
+	}
 	return &repo.NewRepositoryOptions{
-		UniqueID: keys["id"],
+		UniqueID:        keys["id"],
+		RetentionMode:   mode,
+		RetentionPeriod: l.RetentionPeriod,
 		BlockFormat: format.ContentFormat{
 			MutableParameters:    format.MutableParameters{Version: format.FormatVersion3, MaxPackSize: packSize, IndexVersion: 2},
 			Hash:                 hashName,

@@ -34,10 +34,9 @@ func open(t *testing.T, o *Opener, l snapshot.Location) *Repository {
 func TestFolder(t *testing.T) {
 	snapshottest.TestStore(t, func(t *testing.T) snapshot.Store { return open(t, New(), folder(t)) })
 	t.Run("rounds", func(t *testing.T) { snapshottest.TestRounds(t, open(t, New(), folder(t))) })
-	t.Run("model", func(t *testing.T) {
-		for seed := range uint64(4) {
-			snapshottest.TestModel(t, open(t, New(), folder(t)), seed, 6)
-		}
+	t.Run("epochs", func(t *testing.T) {
+		place := folder(t)
+		snapshottest.TestEpochs(t, open(t, New(), place), open(t, New(), place))
 	})
 }
 

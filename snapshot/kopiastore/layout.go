@@ -47,3 +47,6 @@ func (l layout) chunksIn(index int64) int64 {
 
 // chunkLength is the length of the chunk that starts at offset.
 func (l layout) chunkLength(offset int64) int64 { return min(l.chunk, l.size-offset) }
+
+// edge says whether a chunk ends at offset.
+func (l layout) edge(offset int64) bool { return offset == l.size || offset%l.chunk == 0 }

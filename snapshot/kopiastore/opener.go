@@ -5,8 +5,8 @@
 // format is in docs/format.md. Its words are those of package snapshot, and:
 // a pack is a blob of many chunks, a span is a range of a pack read at once.
 //
-// It never runs maintenance, never reads another client's configuration, and
-// leaves nothing on disk but a bounded cache.
+// It never runs maintenance unless it is told to, never reads another client's
+// configuration, and leaves nothing on disk but a bounded cache.
 package kopiastore
 
 import (
@@ -23,6 +23,7 @@ import (
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/kopia/kopia/repo/content"
+	"github.com/kopia/kopia/repo/maintenance"
 
 	"github.com/godwit-io/godwit/snapshot"
 )
@@ -34,6 +35,8 @@ const (
 	// Chunks are read once. Kopia breaks without a cache for them, and one of
 	// a byte holds no more than what is being read.
 	chunkCacheSize = 1
+	// Below zero kopia asks the storage first, and then takes its own default.
+	formatLife     = -1
 	configDirMode  = 0o700
 	configFileMode = 0o600
 )
@@ -44,12 +47,43 @@ type Opener struct {
 	wrap func(blob.Storage) blob.Storage
 	// now is the clock that flushes go by; tests stop it.
 	now func() time.Time
+	// flushBytes is how much is sent again after a kill; tests lower it.
+	flushBytes int64
+	// sessions are those of all repositories that it opened.
+	sessions *sessions
+	// limiter bounds the traffic with all stores together.
+	limiter *snapshot.Limiter
+	// budget bounds what storing trees holds.
+	budget *snapshot.Budget
+	// safety is how old what is deleted must be, and settle how long a new
+	// owner of the maintenance waits; tests do not.
+	safety maintenance.SafetyParameters
+	settle time.Duration
+	// formatLife is how long kopia goes by the files that it was told of; tests
+	// shorten it.
+	formatLife time.Duration
 }
 
-// New returns an Opener. It holds nothing; one serves the whole process.
-func New() *Opener {
+// Option changes an Opener.
+type Option func(*Opener)
+
+// WithLimiter bounds the requests to object stores, and the bytes to and from
+// them, of all repositories together. The limiter of a request bounds what is
+// read and written at the volume; the same for both would count twice.
+func WithLimiter(l *snapshot.Limiter) Option { return func(o *Opener) { o.limiter = l } }
+
+// WithBudget bounds the memory of storing trees, together with that of all
+// requests that have the same Budget.
+func WithBudget(b *snapshot.Budget) Option { return func(o *Opener) { o.budget = b } }
+
+// New returns an Opener. One serves the whole process.
+func New(options ...Option) *Opener {
 	registerOnce.Do(registerStorage)
-	return &Opener{now: time.Now}
+	o := &Opener{now: time.Now, flushBytes: flushBytes, sessions: newSessions(), safety: maintenance.SafetyFull, settle: settleTime, formatLife: formatLife}
+	for _, set := range options {
+		set(o)
+	}
+	return o
 }
 
 // registerOnce guards the map of storage types that kopia keeps for the whole
@@ -90,54 +124,103 @@ func (o *Opener) Open(ctx context.Context, l snapshot.Location, create bool) (sn
 }
 
 func (o *Opener) open(ctx context.Context, l snapshot.Location, create bool) (_ *Repository, err error) {
-	if err := check(l); err != nil {
-		return nil, err
-	}
-	if l.Password == "" {
-		return nil, errors.New("the repository password is empty: check the Secret")
-	}
-	if err := reach(ctx, l, create); err != nil {
-		return nil, err
-	}
-	st, err := newStorage(ctx, l, create)
+	l = normal(l)
+	st, checkClock, err := o.reached(ctx, l, create)
 	if err != nil {
-		return nil, explain(l, err)
+		return nil, err
 	}
-	if o.wrap != nil {
-		st = o.wrap(st)
-	}
-	spans := newSpanStorage(st)
 	formatBlob, err := ensureInitialized(ctx, st, l, create)
 	if err != nil {
 		return nil, errors.Join(explain(l, err), st.Close(ctx))
 	}
-	r := &Repository{location: l, now: o.now, spans: spans, identity: identity(formatBlob)}
+	files := newFormatStorage(oneList{&sessionStorage{st, o.sessions}}, l, formatBlob)
+	r := &Repository{
+		location: l, now: o.now, flushBytes: o.flushBytes, sessions: o.sessions, spans: newSpanStorage(files), format: files,
+		checkClock: checkClock, safety: o.safety, settle: o.settle, budget: o.budget, formatLife: o.formatLife,
+	}
 	if err := r.connect(ctx); err != nil {
 		return nil, errors.Join(explain(l, err), r.cleanUp(), st.Close(ctx))
 	}
 	return r, nil
 }
 
+// reached opens the storage of a location that is complete and answers.
+func (o *Opener) reached(ctx context.Context, l snapshot.Location, create bool) (blob.Storage, func() error, error) {
+	if err := check(l); err != nil {
+		return nil, nil, err
+	}
+	if l.Password == "" {
+		return nil, nil, errors.New("the repository password is empty: check the Secret")
+	}
+	if err := reach(ctx, l, create); err != nil {
+		return nil, nil, err
+	}
+	st, err := newStorage(ctx, l, create)
+	if err != nil {
+		return nil, nil, explain(l, err)
+	}
+	var checkClock func() error
+	if b, ok := st.(*bucket); ok {
+		checkClock = func() error { return b.transport.checkClock(l) }
+	}
+	if o.wrap != nil {
+		st = o.wrap(st)
+	}
+	if o.limiter != nil {
+		st = limitedStorage{st, o.limiter}
+	}
+	return st, checkClock, nil
+}
+
 // Repository is an open kopia repository.
 type Repository struct {
-	location snapshot.Location
-	now      func() time.Time
-	rep      repo.DirectRepository
-	spans    *spanStorage
-	identity string
+	location   snapshot.Location
+	now        func() time.Time
+	flushBytes int64
+	sessions   *sessions
+	rep        repo.DirectRepository
+	spans      *spanStorage
+	format     *formatStorage
+	// checkClock holds the store's clock against ours; nil where kopia does.
+	checkClock func() error
+	safety     maintenance.SafetyParameters
+	settle     time.Duration
+	formatLife time.Duration
+	budget     *snapshot.Budget
 	// temporary is removed on Close; it is the cache where none was given.
 	temporary []string
-	fatal     atomic.Pointer[error]
+	// cache is the folder of kopia's.
+	cache string
+	fatal atomic.Pointer[error]
 }
 
 var (
 	_ snapshot.Opener     = (*Opener)(nil)
+	_ snapshot.Passwords  = (*Opener)(nil)
 	_ snapshot.Repository = (*Repository)(nil)
 )
 
-// connect opens kopia's side. Its configuration file exists only meanwhile,
-// since kopia opens from nothing else.
+// connect opens kopia's side. While the password is replaced, files that are by
+// the one of this location are not where kopia looks.
 func (r *Repository) connect(ctx context.Context) error {
+	err := r.connectBy(ctx)
+	if !otherPassword(err) {
+		return err
+	}
+	others, looked := r.format.others(ctx)
+	for _, files := range others {
+		r.format.use(files)
+		again := r.connectBy(ctx)
+		if !otherPassword(again) {
+			return again
+		}
+	}
+	return errors.Join(err, looked)
+}
+
+// connectBy opens by the files that are to be tried. Kopia's configuration file
+// exists only meanwhile, since kopia opens from nothing else.
+func (r *Repository) connectBy(ctx context.Context) error {
 	cache, err := r.cacheDir()
 	if err != nil {
 		return err
@@ -146,7 +229,7 @@ func (r *Repository) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make a folder for kopia's configuration: %w", err)
 	}
-	r.temporary = append(r.temporary, dir)
+	r.temporary, r.cache = append(r.temporary, dir), cache
 	config, err := json.Marshal(repo.LocalConfig{
 		Storage: &blob.ConnectionInfo{Type: storageType, Config: &noConfig{}},
 		Caching: &content.CachingOptions{
@@ -158,7 +241,8 @@ func (r *Repository) connect(ctx context.Context) error {
 		},
 		ClientOptions: repo.ClientOptions{
 			Hostname: orDefault(r.location.Host, "unknown"), Username: orDefault(r.location.User, userName),
-			Description: "Godwit",
+			Description:             "Godwit",
+			FormatBlobCacheDuration: r.formatLife,
 		},
 	})
 	if err != nil {
@@ -169,11 +253,21 @@ func (r *Repository) connect(ctx context.Context) error {
 		return fmt.Errorf("write kopia's configuration: %w", err)
 	}
 	ctx = context.WithValue(ctx, storageKey{}, blob.Storage(r.spans))
-	opened, err := repo.Open(ctx, file, r.location.Password.Reveal(), &repo.Options{
-		DisableRepositoryLog: true,
-		DoNotWaitForUpgrade:  true,
-		OnFatalError:         func(err error) { r.fatal.Store(&err) },
+	var opened repo.Repository
+	err = r.sure(ctx, func() error {
+		opened, err = repo.Open(withOneList(ctx), file, r.location.Password.Reveal(), &repo.Options{
+			DisableRepositoryLog: true,
+			DoNotWaitForUpgrade:  true,
+			OnFatalError:         func(err error) { r.fatal.Store(&err) },
+		})
+		return err
 	})
+	if otherPassword(err) {
+		return errors.Join(err, forgetFormat(cache))
+	}
+	if unreadable(err) {
+		return r.damage(err)
+	}
 	if err != nil {
 		return err
 	}
@@ -182,6 +276,7 @@ func (r *Repository) connect(ctx context.Context) error {
 		return errors.Join(errors.New("kopia opened a repository that gives no access to its contents"), opened.Close(ctx))
 	}
 	r.rep = direct
+	r.format.settle()
 	return nil
 }
 
@@ -200,7 +295,7 @@ func (r *Repository) cacheDir() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find the cache folder: %w", err)
 	}
-	dir := filepath.Join(base, r.identity)
+	dir := filepath.Join(base, identity(r.format.files.Repository))
 	if err := os.MkdirAll(dir, configDirMode); err != nil {
 		return "", fmt.Errorf("make the cache folder: %w", err)
 	}
@@ -226,8 +321,8 @@ func (r *Repository) refresh(ctx context.Context) error {
 	if err := r.failed(); err != nil {
 		return err
 	}
-	if err := r.rep.Refresh(ctx); err != nil {
-		return explain(r.location, err)
+	if err := r.sure(ctx, func() error { return r.rep.Refresh(withOneList(ctx)) }); err != nil {
+		return r.damage(err)
 	}
 	return nil
 }

@@ -10,13 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"github.com/godwit-io/godwit/snapshot"
 )
@@ -26,23 +26,30 @@ const (
 	reachTimeout = 30 * time.Second
 	// A probe tries twice: once more than a dropped connection needs.
 	probeTries = 2
+	// connectionBuffer is what a connection reads and writes at once.
+	connectionBuffer = 64 << 10
 )
 
 // Probe connects, writes, reads and deletes a small object.
-func (o *Opener) Probe(ctx context.Context, l snapshot.Location) error {
+func (o *Opener) Probe(ctx context.Context, l snapshot.Location) (snapshot.StoreTraits, error) {
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
+	l = normal(l)
 	if err := check(l); err != nil {
-		return fmt.Errorf("probe %s: %w", describe(l), err)
+		return snapshot.StoreTraits{}, fmt.Errorf("probe %s: %w", describe(l), err)
 	}
 	probe := probeBucket
-	if l.Type == snapshot.Filesystem {
+	switch l.Type {
+	case snapshot.Filesystem:
 		probe = probeFolder
+	case snapshot.Azure, snapshot.GCS:
+		probe = probeBlobs
 	}
-	if err := probe(ctx, l); err != nil {
-		return fmt.Errorf("probe %s: %w", describe(l), explain(l, err))
+	traits, err := probe(ctx, l)
+	if err != nil {
+		return snapshot.StoreTraits{}, fmt.Errorf("probe %s: %w", describe(l), explain(l, err))
 	}
-	return nil
+	return traits, nil
 }
 
 // reach makes sure that the bucket or folder is there. Kopia would try for
@@ -55,33 +62,39 @@ func reach(ctx context.Context, l snapshot.Location, create bool) error {
 		_, err := os.Stat(l.Path)
 		return explain(l, err)
 	}
+	if l.Type == snapshot.Azure || l.Type == snapshot.GCS {
+		return explain(l, reachBlobs(ctx, l))
+	}
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
-	client, err := newClient(l)
+	client, _, err := newClient(l, probeTries)
 	if err != nil {
 		return explain(l, err)
 	}
 	return explain(l, findBucket(ctx, client, l))
 }
 
-func newClient(l snapshot.Location) (*minio.Client, error) {
-	transport, err := minio.DefaultTransport(!l.DisableTLS)
+// newClient makes a client that tries each request so often by itself.
+func newClient(l snapshot.Location, tries int) (*minio.Client, *transport, error) {
+	base, err := minio.DefaultTransport(!l.DisableTLS)
 	if err != nil {
-		return nil, fmt.Errorf("make a client for %s: %w", l.Endpoint, err)
+		return nil, nil, fmt.Errorf("make a client for %s: %w", l.Endpoint, err)
 	}
+	base.ReadBufferSize, base.WriteBufferSize = connectionBuffer, connectionBuffer
 	if !l.DisableTLS {
-		if transport.TLSClientConfig, err = tlsConfig(l); err != nil {
-			return nil, err
+		if base.TLSClientConfig, err = tlsConfig(l); err != nil {
+			return nil, nil, err
 		}
 	}
+	transport := &transport{base: base, now: time.Now}
 	client, err := minio.New(l.Endpoint, &minio.Options{
-		Creds:  credentials.NewStaticV4(l.AccessKeyID, l.SecretAccessKey.Reveal(), ""),
-		Secure: !l.DisableTLS, Region: l.Region, Transport: http.RoundTripper(transport), MaxRetries: probeTries,
+		Creds:  keysOf(l),
+		Secure: !l.DisableTLS, Region: l.Region, Transport: transport, MaxRetries: tries,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("endpoint %q is not host or host:port: correct it: %w", l.Endpoint, err)
+		return nil, nil, fmt.Errorf("endpoint %q is not host or host:port: correct it: %w", l.Endpoint, err)
 	}
-	return client, nil
+	return client, transport, nil
 }
 
 func tlsConfig(l snapshot.Location) (*tls.Config, error) {
@@ -106,27 +119,67 @@ func findBucket(ctx context.Context, client *minio.Client, l snapshot.Location) 
 	return ctx.Err()
 }
 
-func probeBucket(ctx context.Context, l snapshot.Location) error {
-	client, err := newClient(l)
+func probeBucket(ctx context.Context, l snapshot.Location) (snapshot.StoreTraits, error) {
+	client, transport, err := newClient(l, probeTries)
 	if err != nil {
-		return err
+		return snapshot.StoreTraits{}, err
 	}
 	if err := findBucket(ctx, client, l); err != nil {
-		return err
+		return snapshot.StoreTraits{}, err
 	}
+	traits := traitsOf(ctx, client, l)
 	name, content, err := probeObject()
 	if err != nil {
-		return err
+		return traits, err
 	}
 	name = l.Prefix + name
-	if _, err := client.PutObject(ctx, l.Bucket, name, bytes.NewReader(content), int64(len(content)), minio.PutObjectOptions{SendContentMd5: true}); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
+	_, err = client.PutObject(ctx, l.Bucket, name, bytes.NewReader(content), int64(len(content)), probeOptions(l))
+	if minio.ToErrorResponse(err).Code == minio.AccessDenied {
+		traits.ReadOnly = true
+		return traits, transport.checkClock(l)
+	}
+	if err != nil {
+		return traits, fmt.Errorf("write %s: %w", name, err)
 	}
 	err = readBack(ctx, client, l, name, content)
 	if removed := client.RemoveObject(ctx, l.Bucket, name, minio.RemoveObjectOptions{}); removed != nil {
 		err = errors.Join(err, fmt.Errorf("delete %s: %w", name, removed))
 	}
-	return err
+	if err == nil {
+		err = transport.checkClock(l)
+	}
+	return traits, err
+}
+
+// probeOptions write as a repository is written, so that a class or an
+// encryption that the store does not take is told when it is asked for.
+func probeOptions(l snapshot.Location) minio.PutObjectOptions {
+	options := minio.PutObjectOptions{SendContentMd5: true}
+	storeAs(l, &options)
+	return options
+}
+
+// traitsOf asks a bucket how it keeps things. Keys that may not ask are no error.
+func traitsOf(ctx context.Context, client *minio.Client, l snapshot.Location) snapshot.StoreTraits {
+	var traits snapshot.StoreTraits
+	if versioning, err := client.GetBucketVersioning(ctx, l.Bucket); err == nil {
+		traits.Versioning = trait(versioning.Enabled())
+	}
+	enabled, _, _, _, err := client.GetObjectLockConfig(ctx, l.Bucket)
+	switch {
+	case err == nil:
+		traits.ObjectLock = trait(enabled == "Enabled")
+	case minio.ToErrorResponse(err).Code == "ObjectLockConfigurationNotFoundError":
+		traits.ObjectLock = snapshot.TraitOff
+	}
+	return traits
+}
+
+func trait(on bool) snapshot.Trait {
+	if on {
+		return snapshot.TraitOn
+	}
+	return snapshot.TraitOff
 }
 
 func readBack(ctx context.Context, client *minio.Client, l snapshot.Location, name string, content []byte) error {
@@ -153,16 +206,24 @@ func probeObject() (name string, content []byte, err error) {
 	return "godwit-probe-" + hex.EncodeToString(content[:8]), content, nil
 }
 
-func probeFolder(_ context.Context, l snapshot.Location) error {
+func probeFolder(_ context.Context, l snapshot.Location) (snapshot.StoreTraits, error) {
+	var traits snapshot.StoreTraits
 	name, content, err := probeObject()
 	if err != nil {
-		return err
+		return traits, err
 	}
 	name = filepath.Join(l.Path, name)
 	err = os.WriteFile(name, content, configFileMode)
+	if _, gone := os.ReadDir(l.Path); gone == nil && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)) {
+		traits.ReadOnly = true
+		return traits, nil
+	}
 	var got []byte
 	if err == nil {
 		got, err = os.ReadFile(name) //nolint:gosec // the name is ours
+	}
+	if err == nil {
+		err = checkFolderClock(l, name)
 	}
 	if err == nil && !bytes.Equal(got, content) {
 		err = fmt.Errorf("the folder returned other bytes than it was given: %w", snapshot.ErrCorrupt)
@@ -170,5 +231,14 @@ func probeFolder(_ context.Context, l snapshot.Location) error {
 	if removed := os.Remove(name); err == nil {
 		err = removed
 	}
-	return err
+	return traits, err
+}
+
+// checkFolderClock holds the clock of whoever keeps the folder against ours.
+func checkFolderClock(l snapshot.Location, written string) error {
+	info, err := os.Stat(written)
+	if err != nil {
+		return err
+	}
+	return checkSkew(l, time.Until(info.ModTime()))
 }

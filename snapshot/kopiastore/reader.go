@@ -1,7 +1,6 @@
 package kopiastore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +17,8 @@ type blockImage struct {
 	layout     layout
 	zeros      map[int64]object.ID
 	root       []object.IndirectObjectEntry
+	unsealer   *unsealer
+	buffers    buffers
 }
 
 // Open opens a committed Block image.
@@ -26,14 +27,22 @@ func (r *Repository) Open(ctx context.Context, id snapshot.ImageID) (snapshot.Re
 	if err != nil {
 		return nil, err
 	}
-	if err := b.checkZeros(ctx); err != nil {
+	if err := b.checkZeros(); err != nil {
 		return nil, fmt.Errorf("image %s: %w", id, err)
 	}
 	return b, nil
 }
 
 func (r *Repository) openImage(ctx context.Context, id snapshot.ImageID) (*blockImage, error) {
-	m, err := r.manifestOf(ctx, id, kindImage)
+	if err := r.refresh(ctx); err != nil {
+		return nil, err
+	}
+	return r.openListed(ctx, id)
+}
+
+// openListed opens one that was there at the last refresh.
+func (r *Repository) openListed(ctx context.Context, id snapshot.ImageID) (*blockImage, error) {
+	m, err := r.listed(ctx, id, kindImage)
 	if err != nil {
 		return nil, err
 	}
@@ -42,8 +51,13 @@ func (r *Repository) openImage(ctx context.Context, id snapshot.ImageID) (*block
 		return nil, fmt.Errorf("image %s: %w", id, err)
 	}
 	volume := files[volumeName]
+	format := r.rep.ContentReader().ContentFormat()
+	unsealer, err := newUnsealer(format.Encryptor(), format.HashFunc())
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", id, err)
+	}
 	b := &blockImage{
-		repository: r, image: record.Image, zeros: record.Zeros,
+		repository: r, image: record.Image, zeros: record.Zeros, unsealer: unsealer,
 		layout: layout{record.Image.Size, record.SegmentSize, record.Image.ChunkSize},
 	}
 	switch {
@@ -52,7 +66,7 @@ func (r *Repository) openImage(ctx context.Context, id snapshot.ImageID) (*block
 	case volume == nil || volume.FileSize != record.Image.Size || !b.layout.valid():
 		return nil, fmt.Errorf("image %s: %s does not describe its volume: %w", id, imageFile, snapshot.ErrCorrupt)
 	}
-	b.root, err = readIndirect(ctx, r.rep, volume.ObjectID, b.layout.size)
+	b.root, err = r.readIndirect(ctx, volume.ObjectID, b.layout.size)
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", id, r.damage(err))
 	}
@@ -64,18 +78,14 @@ func (r *Repository) openImage(ctx context.Context, id snapshot.ImageID) (*block
 	return b, nil
 }
 
-// checkZeros reads the shared chunks of zeros once, since all others are
-// never read.
-func (b *blockImage) checkZeros(ctx context.Context) error {
+// checkZeros holds the shared chunks of zeros against the hash of zeros, since
+// chunks that are named as they are never read.
+func (b *blockImage) checkZeros() error {
 	for length, id := range b.zeros {
 		if length <= 0 || length > b.layout.chunk {
 			return fmt.Errorf("zeros of %d bytes: %w", length, snapshot.ErrCorrupt)
 		}
-		data, err := readObject(ctx, b.repository.rep, id)
-		if err != nil {
-			return fmt.Errorf("read the chunk of zeros: %w", b.repository.damage(err))
-		}
-		if int64(len(data)) != length || len(bytes.TrimLeft(data, "\x00")) > 0 {
+		if b.unsealer.id(make([]byte, length)) != id.String() {
 			return fmt.Errorf("the chunk of zeros holds something else: %w", snapshot.ErrCorrupt)
 		}
 	}
@@ -85,7 +95,7 @@ func (b *blockImage) checkZeros(ctx context.Context) error {
 // entries are the chunks of a segment, relative to its start.
 func (b *blockImage) entries(ctx context.Context, index int64) ([]object.IndirectObjectEntry, error) {
 	e := b.root[index]
-	entries, err := readIndirect(ctx, b.repository.rep, e.Object, e.Length)
+	entries, err := b.repository.readIndirect(ctx, e.Object, e.Length)
 	if err != nil {
 		return nil, fmt.Errorf("segment at %d of image %s: %w", e.Start, b.image.ID, b.repository.damage(err))
 	}
@@ -129,6 +139,9 @@ func (b *blockImage) Chunks(ctx context.Context, s snapshot.Segment) ([]snapshot
 	}
 	return chunks, nil
 }
+
+// ChunkID is the id that a chunk of these bytes has in this repository.
+func (b *blockImage) ChunkID(chunk []byte) string { return b.unsealer.id(chunk) }
 
 // Close has nothing to free: the Repository holds the connection.
 func (b *blockImage) Close() error { return nil }

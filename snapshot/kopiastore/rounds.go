@@ -141,9 +141,13 @@ func (r *Repository) Sealed(ctx context.Context, app, round string) (snapshot.Se
 	return s, nil
 }
 
-// Recoverable lists the rounds of an application, newest first.
+// Recoverable lists the rounds of an application, or of all, newest first.
 func (r *Repository) Recoverable(ctx context.Context, app string) ([]snapshot.SealedRound, error) {
-	found, err := r.newestFirst(ctx, map[string]string{appTag: app})
+	tags := map[string]string{}
+	if app != "" {
+		tags[appTag] = app
+	}
+	found, err := r.newestFirst(ctx, tags)
 	if err != nil {
 		return nil, fmt.Errorf("list the rounds of %s: %w", app, err)
 	}
@@ -156,4 +160,27 @@ func (r *Repository) Recoverable(ctx context.Context, app string) ([]snapshot.Se
 		rounds = append(rounds, s)
 	}
 	return rounds, nil
+}
+
+// ForgetRound removes a round from the list.
+func (r *Repository) ForgetRound(ctx context.Context, p snapshot.RecoveryPoint) error {
+	if p.App == "" || p.Round == "" || p.Cluster == "" {
+		return fmt.Errorf("forget round %q of %q: it is not named in full", p.Round, p.App)
+	}
+	src := &kopia.SourceInfo{Host: p.Cluster, UserName: userName, Path: roundsPath + p.App}
+	found, err := r.list(ctx, src, map[string]string{kindTag: kindRound, appTag: p.App, roundTag: p.Round})
+	if err == nil && len(found) > 0 {
+		err = repo.WriteSession(ctx, r.rep, repo.WriteSessionOptions{Purpose: "forget round"}, func(ctx context.Context, w repo.RepositoryWriter) error {
+			for _, m := range found {
+				if err := w.DeleteManifest(ctx, m.ID); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("forget round %s of %s: %w", p.Round, p.App, explain(r.location, err))
+	}
+	return nil
 }

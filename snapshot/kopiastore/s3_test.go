@@ -1,6 +1,13 @@
 package kopiastore
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+
 	"bytes"
 	"context"
 	"errors"
@@ -13,6 +20,7 @@ import (
 )
 
 func TestObjectStore(t *testing.T) {
+	t.Parallel()
 	s := snapshottest.StartObjectStore(t)
 	n := 0
 	location := func(t *testing.T) snapshot.Location {
@@ -21,14 +29,28 @@ func TestObjectStore(t *testing.T) {
 	}
 	snapshottest.TestStore(t, func(t *testing.T) snapshot.Store { return open(t, New(), location(t)) })
 	t.Run("rounds", func(t *testing.T) { snapshottest.TestRounds(t, open(t, New(), location(t))) })
-	t.Run("model", func(t *testing.T) { snapshottest.TestModel(t, open(t, New(), location(t)), 11, 5) })
+	t.Run("epochs", func(t *testing.T) {
+		place := location(t)
+		snapshottest.TestEpochs(t, open(t, New(), place), open(t, New(), place))
+	})
+	t.Run("histories", func(t *testing.T) {
+		snapshottest.TestHistories(t, 3, "./snapshot/kopiastore", func(t *testing.T) *snapshottest.World {
+			place := location(t)
+			return &snapshottest.World{Chunk: 4 << 10, Open: func(t *testing.T, host string) (snapshot.Store, error) {
+				own := place
+				own.Host, own.CacheDir = host, ""
+				return open(t, New(), own), nil
+			}}
+		})
+	})
 	t.Run("probe", func(t *testing.T) { testProbe(t, s, location(t)) })
 }
 
 func testProbe(t *testing.T, s *snapshottest.ObjectStore, good snapshot.Location) {
 	o := New()
-	if err := o.Probe(t.Context(), good); err != nil {
-		t.Fatal(err)
+	traits, err := o.Probe(t.Context(), good)
+	if err != nil || traits.ReadOnly {
+		t.Fatalf("%+v, %v", traits, err)
 	}
 	left, err := os.ReadDir(s.Root + "/" + good.Bucket)
 	if err != nil || len(left) > 1 {
@@ -55,7 +77,7 @@ func testProbe(t *testing.T, s *snapshottest.ObjectStore, good snapshot.Location
 		t.Run(name, func(t *testing.T) {
 			bad := good
 			c.change(&bad)
-			for what, err := range map[string]error{"probe": o.Probe(t.Context(), bad), "open": justOpen(t.Context(), o, bad)} {
+			for what, err := range map[string]error{"probe": justProbe(t.Context(), o, bad), "open": justOpen(t.Context(), o, bad)} {
 				if err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("%s says: %v\nwant: %s", what, err, c.want)
 				} else {
@@ -81,12 +103,66 @@ func testProbe(t *testing.T, s *snapshottest.ObjectStore, good snapshot.Location
 	}
 }
 
+func justProbe(ctx context.Context, o *Opener, l snapshot.Location) error {
+	_, err := o.Probe(ctx, l)
+	return err
+}
+
 func justOpen(ctx context.Context, o *Opener, l snapshot.Location) error {
 	r, err := o.Open(ctx, l, true)
 	if err != nil {
 		return err
 	}
 	return r.Close(ctx)
+}
+
+// TestStoreThatMayOnlyBeRead takes keys that may not write for what they are, and
+// restores by them.
+func TestStoreThatMayOnlyBeRead(t *testing.T) {
+	l := snapshottest.StartObjectStore(t).Location(t, "box")
+	data := noise(3<<20, 1)
+	image, _, err := backup(t, open(t, New(), l), data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	upstream, roots := l.Endpoint, x509.NewCertPool()
+	roots.AppendCertsFromPEM(l.CABundle)
+	forward := &httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "https", upstream },
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}},
+	}
+	var headers http.Header
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPut {
+			forward.ServeHTTP(w, r)
+			return
+		}
+		headers = r.Header.Clone()
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, `<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>no</Message></Error>`)
+	}))
+	defer front.Close()
+	l.Endpoint, l.DisableTLS, l.StorageClass, l.Encryption = strings.TrimPrefix(front.URL, "http://"), true, "STANDARD_IA", "aws:kms"
+	traits, err := New().Probe(t.Context(), l)
+	if err != nil || !traits.ReadOnly {
+		t.Fatalf("%+v, %v", traits, err)
+	}
+	if headers.Get("X-Amz-Storage-Class") != "STANDARD_IA" || headers.Get("X-Amz-Server-Side-Encryption") != "aws:kms" {
+		t.Errorf("asked for %v", headers)
+	}
+	headers = nil
+	r, err := New().open(t.Context(), l, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds(t, r, image.ID, data)
+	if err := r.Close(t.Context()); err != nil || headers != nil {
+		t.Errorf("%v; it wrote: %v", err, headers)
+	}
+	l.Encryption = "rot13"
+	if _, err := New().Probe(t.Context(), l); err == nil || !strings.Contains(err.Error(), "rot13") {
+		t.Errorf("unknown encryption: %v", err)
+	}
 }
 
 // TestTwoMakeOneRepository opens an empty place from several clients at once.

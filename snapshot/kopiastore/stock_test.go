@@ -48,6 +48,7 @@ func (s stock) run(args ...string) string {
 }
 
 func TestStockKopia(t *testing.T) {
+	t.Parallel()
 	t.Run("folder", func(t *testing.T) { testStock(t, folder(t)) })
 	t.Run("object store", func(t *testing.T) { testStock(t, snapshottest.StartObjectStore(t).Location(t, "stock")) })
 }

@@ -7,14 +7,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/kopia/kopia/repo/blob/filesystem"
-	"github.com/kopia/kopia/repo/blob/s3"
 
 	"github.com/godwit-io/godwit/snapshot"
 )
@@ -30,8 +27,11 @@ func check(l snapshot.Location) error {
 		if strings.Contains(l.Endpoint, "://") {
 			return fmt.Errorf("endpoint %q must be host or host:port, without a scheme", l.Endpoint)
 		}
-		if l.AccessKeyID == "" || l.SecretAccessKey == "" {
-			return errors.New("the access key or its secret is empty: check the Secret")
+		if err := checkKeys(l); err != nil {
+			return err
+		}
+		if l.Encryption != "" && l.Encryption != encryptionStore && l.Encryption != encryptionKeyService {
+			return fmt.Errorf("encryption %q is not known: use %q or %q, or leave it out", l.Encryption, encryptionStore, encryptionKeyService)
 		}
 		if l.Prefix != "" && !strings.HasSuffix(l.Prefix, "/") {
 			return fmt.Errorf("prefix %q must end in /", l.Prefix)
@@ -40,10 +40,28 @@ func check(l snapshot.Location) error {
 		if l.Path == "" {
 			return errors.New("the location names no path")
 		}
+	case snapshot.Azure:
+		return checkAzure(l)
+	case snapshot.GCS:
+		return checkGoogle(l)
 	default:
-		return fmt.Errorf("storage type %q is not known: use %q or %q", l.Type, snapshot.S3, snapshot.Filesystem)
+		return fmt.Errorf("storage type %q is not known: use %q, %q, %q or %q", l.Type, snapshot.S3, snapshot.GCS, snapshot.Azure, snapshot.Filesystem)
 	}
 	return nil
+}
+
+// place is who keeps the location.
+func place(l snapshot.Location) string {
+	if l.Type == snapshot.Filesystem {
+		return "folder " + l.Path
+	}
+	if l.Type == snapshot.Azure {
+		return "Azure's account " + l.AccessKeyID
+	}
+	if l.Type == snapshot.GCS {
+		return "Google's cloud storage"
+	}
+	return l.Endpoint
 }
 
 // describe names a location for messages, without secrets.
@@ -51,7 +69,7 @@ func describe(l snapshot.Location) string {
 	if l.Type == snapshot.Filesystem {
 		return l.Path
 	}
-	return fmt.Sprintf("%s/%s at %s", l.Bucket, l.Prefix, l.Endpoint)
+	return fmt.Sprintf("%s/%s at %s", l.Bucket, l.Prefix, place(l))
 }
 
 // identity is a folder name that no two repositories share, nor one and the
@@ -62,31 +80,19 @@ func identity(formatBlob []byte) string {
 }
 
 func newStorage(ctx context.Context, l snapshot.Location, create bool) (blob.Storage, error) {
-	if l.Type == snapshot.Filesystem {
+	switch l.Type {
+	case snapshot.Filesystem:
 		return filesystem.New(ctx, &filesystem.Options{Path: l.Path, FileMode: configFileMode, DirectoryMode: configDirMode}, create)
+	case snapshot.Azure:
+		return newAzure(ctx, l)
+	case snapshot.GCS:
+		return newGoogle(ctx, l)
 	}
-	return s3.New(ctx, &s3.Options{
-		BucketName: l.Bucket, Prefix: l.Prefix, Endpoint: l.Endpoint, Region: l.Region,
-		DoNotUseTLS: l.DisableTLS, DoNotVerifyTLS: l.SkipVerify, RootCA: l.CABundle,
-		AccessKeyID: l.AccessKeyID, SecretAccessKey: l.SecretAccessKey.Reveal(),
-	}, create)
+	return newBucket(l)
 }
 
-// spanStorage answers reads of packs from spans that were read ahead, so that
-// kopia decrypts and checks each content while one request brings many.
-type spanStorage struct {
-	blob.Storage
-
-	mu    sync.Mutex
-	spans map[blob.ID][]*span
-}
-
-// span is a range of a pack in memory.
-type span struct {
-	pack       blob.ID
-	start, end int64
-	data       buffer
-}
+// spanStorage counts what is fetched through it.
+type spanStorage struct{ blob.Storage }
 
 // buffer is a blob.OutputBuffer.
 type buffer struct{ bytes.Buffer }
@@ -94,24 +100,15 @@ type buffer struct{ bytes.Buffer }
 // Length is how much was written.
 func (b *buffer) Length() int { return b.Len() }
 
-func newSpanStorage(st blob.Storage) *spanStorage {
-	return &spanStorage{Storage: st, spans: map[blob.ID][]*span{}}
-}
+func newSpanStorage(st blob.Storage) *spanStorage { return &spanStorage{st} }
 
 // ConnectionInfo hides what the storage below would write down.
 func (s *spanStorage) ConnectionInfo() blob.ConnectionInfo {
 	return blob.ConnectionInfo{Type: storageType, Config: &noConfig{}}
 }
 
-// GetBlob reads from a span that holds the range, else from the storage below.
+// GetBlob reads, and adds to the counter that the context may carry.
 func (s *spanStorage) GetBlob(ctx context.Context, id blob.ID, offset, length int64, out blob.OutputBuffer) error {
-	if held := s.held(id, offset, length); held != nil {
-		out.Reset()
-		if _, err := out.Write(held); err != nil {
-			return fmt.Errorf("copy %d bytes of pack %s: %w", length, id, err)
-		}
-		return nil
-	}
 	if err := s.Storage.GetBlob(ctx, id, offset, length, out); err != nil {
 		return err
 	}
@@ -123,41 +120,3 @@ func (s *spanStorage) GetBlob(ctx context.Context, id blob.ID, offset, length in
 
 // fetchedKey carries a counter of what a call brought from the storage.
 type fetchedKey struct{}
-
-func (s *spanStorage) held(id blob.ID, offset, length int64) []byte {
-	if length <= 0 {
-		return nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, sp := range s.spans[id] {
-		if offset >= sp.start && offset+length <= sp.end {
-			return sp.data.Bytes()[offset-sp.start : offset+length-sp.start]
-		}
-	}
-	return nil
-}
-
-// load reads the span and holds it until drop.
-func (s *spanStorage) load(ctx context.Context, sp *span) error {
-	sp.data.Grow(int(sp.end - sp.start))
-	if err := s.Storage.GetBlob(ctx, sp.pack, sp.start, sp.end-sp.start, &sp.data); err != nil {
-		return fmt.Errorf("read %d bytes at %d of pack %s: %w", sp.end-sp.start, sp.start, sp.pack, err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.spans[sp.pack] = append(s.spans[sp.pack], sp)
-	return nil
-}
-
-// drop forgets the span; its memory goes with the last reader of it.
-func (s *spanStorage) drop(sp *span) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	left := slices.DeleteFunc(s.spans[sp.pack], func(other *span) bool { return other == sp })
-	if len(left) == 0 {
-		delete(s.spans, sp.pack)
-		return
-	}
-	s.spans[sp.pack] = left
-}

@@ -23,7 +23,12 @@ import (
 	"github.com/godwit-io/godwit/snapshot"
 )
 
-const treeWorkers = 4
+const (
+	treeWorkers = 4
+	// treeWeight is the packs that are filled, and one that each worker sends,
+	// with what it reads.
+	treeWeight = 2*packSize + treeWorkers*(packSize+maxChunk)
+)
 
 // BackupTree stores the tree under dir by kopia's uploader, with what it does
 // not keep of it beside. A file is read again unless its size, its mtime and
@@ -51,12 +56,20 @@ func (r *Repository) backupTree(ctx context.Context, dir string, image snapshot.
 	}
 	previous.mark(root)
 	image.Kind, image.Method, image.Base, image.ChunkSize, image.Size = snapshot.Tree, snapshot.MethodFiles, previous.id, 0, walked.size
+	release, err := r.budget.Acquire(ctx, treeWeight)
+	if err != nil {
+		return snapshot.Image{}, fmt.Errorf("wait for memory: %w", err)
+	}
+	defer release()
 	u := &treeUpload{repository: r, progress: newTreeProgress(progress, walked)}
 	_, u.session, err = r.rep.NewDirectWriter(ctx, repo.WriteSessionOptions{Purpose: "tree", OnUpload: u.sent})
 	if err != nil {
 		return snapshot.Image{}, explain(r.location, err)
 	}
 	defer func() { err = errors.Join(err, u.session.Close(context.WithoutCancel(ctx))) }()
+	if err := r.recoverPacks(ctx, u.session); err != nil {
+		return snapshot.Image{}, explain(r.location, err)
+	}
 	volume, err := u.upload(ctx, root, src, previous.volume)
 	if err != nil {
 		return snapshot.Image{}, explain(r.location, err)
@@ -68,7 +81,7 @@ func (r *Repository) backupTree(ctx context.Context, dir string, image snapshot.
 	if err != nil {
 		return snapshot.Image{}, explain(r.location, err)
 	}
-	committed, err := r.saveImage(ctx, u.session, imageRecord{Image: image}, []*kopia.DirEntry{volume, attributes}, previous.id)
+	committed, err := r.saveImage(ctx, u.session, imageRecord{Image: image}, []*kopia.DirEntry{volume, attributes}, previous.id, nil)
 	u.progress.tell()
 	return committed, explain(r.location, err)
 }

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/blob"
 	kopia "github.com/kopia/kopia/snapshot"
 
 	"github.com/godwit-io/godwit/snapshot"
@@ -59,6 +62,37 @@ func TestLiveTree(t *testing.T) {
 				t.Errorf("upload says %v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+// TestKilledTreeSendsTheRest kills a tree's upload, and runs it again.
+func TestKilledTreeSendsTheRest(t *testing.T) {
+	t.Parallel()
+	l, dir := folder(t), t.TempDir()
+	const files, size = 16, 4 << 20
+	for i := range files {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("file", i)), noise(size, byte(i)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := justOpen(t.Context(), New(), l); err != nil {
+		t.Fatal(err)
+	}
+	left := &atomic.Int64{}
+	left.Store(3) // the session's mark, and two packs
+	killer := New()
+	killer.wrap = func(st blob.Storage) blob.Storage { return dyingStorage{st, left} }
+	image := snapshot.Image{Volume: snapshot.Volume{Cluster: "c", Namespace: "n", Name: "tree"}}
+	if _, err := open(t, killer, l).BackupTree(t.Context(), dir, image, "", nil); err == nil {
+		t.Fatal("it lived")
+	}
+	before := sent(t, l.Path)
+	if _, err := open(t, New(), l).BackupTree(t.Context(), dir, image, "", nil); err != nil {
+		t.Fatal(err)
+	}
+	after := sent(t, l.Path)
+	if before < 30<<20 || after > files*size+(1<<20) {
+		t.Errorf("%d MiB were stored before the kill, and %d MiB for %d after it", before>>20, after>>20, files*size>>20)
 	}
 }
 

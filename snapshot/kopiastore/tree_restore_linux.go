@@ -60,16 +60,7 @@ func (t *treeRestore) stats() snapshot.Stats {
 }
 
 func (t *treeRestore) restore(ctx context.Context, id snapshot.ImageID) error {
-	m, err := t.repository.manifestOf(ctx, id, kindImage)
-	if err != nil {
-		return err
-	}
-	volume, records, err := t.repository.tree(ctx, m)
-	if err != nil {
-		return err
-	}
-	t.records, t.stored = records, map[raw]*kopia.DirEntry{}
-	if err := t.find(ctx, volume); err != nil {
+	if err := t.load(ctx, id); err != nil {
 		return err
 	}
 	if err := t.empty(); err != nil {
@@ -87,6 +78,20 @@ func (t *treeRestore) restore(ctx context.Context, id snapshot.ImageID) error {
 	}
 	t.tell()
 	return syncFilesystem(t.dir)
+}
+
+// load reads what the image holds.
+func (t *treeRestore) load(ctx context.Context, id snapshot.ImageID) error {
+	m, err := t.repository.manifestOf(ctx, id, kindImage)
+	if err != nil {
+		return err
+	}
+	volume, records, err := t.repository.tree(ctx, m)
+	if err != nil {
+		return err
+	}
+	t.records, t.stored = records, map[raw]*kopia.DirEntry{}
+	return t.find(ctx, volume)
 }
 
 // find matches each file's record with its stored content, and that with the
@@ -148,7 +153,7 @@ func (t *treeRestore) findFile(ctx context.Context, e *record, entry *kopia.DirE
 }
 
 func (r *Repository) folder(ctx context.Context, entry *kopia.DirEntry) (map[string]*kopia.DirEntry, error) {
-	data, err := readObject(ctx, r.rep, entry.ObjectID)
+	data, err := r.readObject(ctx, entry.ObjectID)
 	if err != nil {
 		return nil, r.damage(err)
 	}

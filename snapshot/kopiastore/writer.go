@@ -33,7 +33,7 @@ func (r *Repository) Begin(ctx context.Context, image snapshot.Image, parent sna
 	}
 	w := &writer{repository: r, image: image, open: map[int64]*segment{}, zeros: map[int64]object.ID{}, zeroSegments: map[int64]object.ID{}}
 	if parent != "" {
-		p, err := r.openImage(ctx, parent)
+		p, err := r.openListed(ctx, parent)
 		if errors.Is(err, snapshot.ErrNotFound) {
 			return nil, fmt.Errorf("%w: %w", snapshot.ErrNoBase, err)
 		}
@@ -55,6 +55,9 @@ func (r *Repository) Begin(ctx context.Context, image snapshot.Image, parent sna
 	w.root = make([]object.ID, w.layout.segments())
 	w.flushed = r.now()
 	var err error
+	if w.checkpoints, err = r.checkpointsOf(ctx, image.Volume); err != nil {
+		return nil, fmt.Errorf("begin an image: %w", err)
+	}
 	_, w.session, err = r.rep.NewDirectWriter(ctx, repo.WriteSessionOptions{Purpose: "image", OnUpload: w.sent})
 	if err != nil {
 		return nil, fmt.Errorf("begin an image: %w", explain(r.location, err))
@@ -71,13 +74,22 @@ type writer struct {
 	layout     layout
 	parent     *blockImage
 	kept       atomic.Bool
+	alike      likeness
 
-	mu           sync.Mutex
-	open         map[int64]*segment
-	root         []object.ID // by segment; empty where nothing was put or kept
-	zeros        map[int64]object.ID
+	mu    sync.Mutex
+	open  map[int64]*segment
+	root  []object.ID // by segment; empty where nothing was put or kept
+	zeros map[int64]object.ID
+	ended bool
+	// zeroing guards zeroSegments, and comes before mu.
+	zeroing      sync.Mutex
 	zeroSegments map[int64]object.ID
-	ended        bool
+
+	// key names the checkpoints of this image; empty without any.
+	key string
+	// checkpoints are those of the volume that are listed.
+	checkpoints   []*kopia.Manifest
+	checkpointing sync.Mutex
 
 	untold, unflushed atomic.Int64
 	flushing          sync.Mutex
@@ -113,14 +125,20 @@ func (w *writer) Put(ctx context.Context, offset int64, chunk []byte) (snapshot.
 	if err != nil {
 		return snapshot.PutResult{}, err
 	}
-	id, err := w.store(ctx, offset, chunk)
-	if err != nil {
-		return snapshot.PutResult{}, fmt.Errorf("chunk at %d: %w", offset, explain(w.repository.location, err))
+	var held object.ID
+	known := false
+	if w.parent != nil {
+		held, known = w.held(s, offset)
+	}
+	id := held
+	if !known || !w.holds(held, chunk) {
+		if id, err = w.store(ctx, offset, chunk); err != nil {
+			return snapshot.PutResult{}, fmt.Errorf("chunk at %d: %w", offset, explain(w.repository.location, err))
+		}
 	}
 	changed := chunk != nil
 	if w.parent != nil {
-		held, ok := w.held(s, offset)
-		changed = !ok || held != id
+		changed = !known || held != id
 	}
 	if err := w.fill(ctx, s, offset, id); err != nil {
 		return snapshot.PutResult{}, err
@@ -149,24 +167,11 @@ func (w *writer) valid(ctx context.Context, offset int64, chunk []byte) error {
 
 func (w *writer) store(ctx context.Context, offset int64, chunk []byte) (object.ID, error) {
 	if chunk != nil {
-		return writeLeaf(ctx, w.session, chunk)
+		return w.leaf(ctx, chunk)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.zeroLocked(ctx, w.layout.chunkLength(offset))
-}
-
-// zeroLocked is the one object that all chunks of zeros of a length share.
-func (w *writer) zeroLocked(ctx context.Context, length int64) (object.ID, error) {
-	if id, ok := w.zeros[length]; ok {
-		return id, nil
-	}
-	id, err := writeLeaf(ctx, w.session, make([]byte, length))
-	if err != nil {
-		return object.EmptyID, err
-	}
-	w.zeros[length] = id
-	return id, nil
 }
 
 // segment finds or opens a segment, with the parent's beside it.
@@ -217,12 +222,7 @@ func (w *writer) fill(ctx context.Context, s *segment, offset int64, id object.I
 
 func (w *writer) seal(ctx context.Context, s *segment) error {
 	e := w.layout.segmentAt(s.index)
-	entries := make([]object.IndirectObjectEntry, len(s.chunks))
-	for i, id := range s.chunks {
-		at := int64(i) * w.layout.chunk
-		entries[i] = object.IndirectObjectEntry{Start: at, Length: w.layout.chunkLength(e.Offset + at), Object: id}
-	}
-	id, err := writeIndirect(ctx, w.session, entries)
+	id, err := w.index(ctx, s)
 	if err != nil {
 		return fmt.Errorf("segment at %d: %w", e.Offset, explain(w.repository.location, err))
 	}
@@ -231,6 +231,19 @@ func (w *writer) seal(ctx context.Context, s *segment) error {
 	w.root[s.index] = id
 	delete(w.open, s.index)
 	return nil
+}
+
+func (w *writer) index(ctx context.Context, s *segment) (object.ID, error) {
+	if w.allZeros(s) {
+		return w.zeroSegment(ctx, s.index)
+	}
+	e := w.layout.segmentAt(s.index)
+	entries := make([]object.IndirectObjectEntry, len(s.chunks))
+	for i, id := range s.chunks {
+		at := int64(i) * w.layout.chunk
+		entries[i] = object.IndirectObjectEntry{Start: at, Length: w.layout.chunkLength(e.Offset + at), Object: id}
+	}
+	return writeIndirect(ctx, w.session, entries)
 }
 
 // Keep takes the parent's chunks, whole segments without reading them.
@@ -299,12 +312,12 @@ func (w *writer) maybeFlush(ctx context.Context) error {
 		return nil
 	}
 	defer w.flushing.Unlock()
-	if n < flushBytes && w.repository.now().Sub(w.flushed) < flushInterval {
+	if n < w.repository.flushBytes && w.repository.now().Sub(w.flushed) < flushInterval {
 		return nil
 	}
 	w.unflushed.Store(0)
 	w.flushed = w.repository.now()
-	return w.session.Flush(ctx)
+	return w.session.Flush(withOneList(ctx))
 }
 
 // Commit completes what was left out with zeros and lists the image.
@@ -338,7 +351,7 @@ func (w *writer) commit(ctx context.Context) (snapshot.Image, error) {
 	if w.kept.Load() {
 		needed = w.parent.image.ID
 	}
-	image, err := w.repository.saveImage(ctx, w.session, record, []*kopia.DirEntry{volume}, needed)
+	image, err := w.repository.saveImage(ctx, w.session, record, []*kopia.DirEntry{volume}, needed, w.spent())
 	if err != nil {
 		return snapshot.Image{}, err
 	}
@@ -393,28 +406,6 @@ func (w *writer) complete(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// zeroSegment is the one index that all segments of zeros of a length share.
-func (w *writer) zeroSegment(ctx context.Context, index int64) (object.ID, error) {
-	e := w.layout.segmentAt(index)
-	if id, ok := w.zeroSegments[e.Length]; ok {
-		return id, nil
-	}
-	var entries []object.IndirectObjectEntry
-	for at := e.Offset; at < e.End(); at += w.layout.chunk {
-		zero, err := w.store(ctx, at, nil)
-		if err != nil {
-			return object.EmptyID, fmt.Errorf("chunk at %d: %w", at, err)
-		}
-		entries = append(entries, object.IndirectObjectEntry{Start: at - e.Offset, Length: w.layout.chunkLength(at), Object: zero})
-	}
-	id, err := writeIndirect(ctx, w.session, entries)
-	if err != nil {
-		return object.EmptyID, err
-	}
-	w.zeroSegments[e.Length] = id
-	return id, nil
 }
 
 // Abort drops the image.

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +24,12 @@ func TestStore(t *testing.T, open func(*testing.T) snapshot.Store) {
 	t.Run("cancelled", func(t *testing.T) { testCancelled(t, open(t)) })
 	t.Run("sparse", func(t *testing.T) { testSparse(t, open(t)) })
 	t.Run("parentGone", func(t *testing.T) { testParentGone(t, open(t)) })
+	t.Run("resume", func(t *testing.T) { testResume(t, open) })
+	t.Run("otherMoment", func(t *testing.T) { testOtherMoment(t, open) })
+	t.Run("resumedDelta", func(t *testing.T) { testResumedDelta(t, open(t)) })
 	t.Run("liar", func(t *testing.T) { testLiar(t, open(t)) })
+	t.Run("verify", func(t *testing.T) { testVerify(t, open(t)) })
+	t.Run("faults", func(t *testing.T) { testFaults(t, open(t)) })
 }
 
 func testVolume(name string) snapshot.Volume {
@@ -98,6 +104,9 @@ func testMissing(t *testing.T, s snapshot.Store) {
 	image, _ := mustBackup(t, scan(noise(100<<10, 1), "v"), s)
 	if images, err := s.Images(ctx, testVolume("other")); err != nil || len(images) != 0 {
 		t.Errorf("images of an unknown volume: %v, %v", images, err)
+	}
+	if all, err := s.Images(ctx, snapshot.Volume{}); err != nil || !slices.Contains(all, image) {
+		t.Errorf("images of all volumes lack %v: %v, %v", image, all, err)
 	}
 	if err := s.Forget(ctx, image.ID); err != nil {
 		t.Fatal(err)
@@ -215,10 +224,12 @@ func (l liar) WriteAt(p []byte, offset int64) (int, error) {
 func testLiar(t *testing.T, s snapshot.Store) {
 	data := noise(64<<10, 8)
 	image, _ := mustBackup(t, scan(data, "v"), s)
-	sink := liar{NewDevice(make([]byte, len(data)))}
-	_, err := snapshot.Apply(t.Context(), snapshot.ApplyRequest{Sink: sink, To: image.ID, Verify: snapshot.VerifyReadBack}, s)
-	if !errors.Is(err, snapshot.ErrCorrupt) {
-		t.Errorf("a device that loses writes: %v", err)
+	for _, mode := range []snapshot.VerifyMode{snapshot.VerifyReadBack, snapshot.VerifySample, snapshot.VerifyFull} {
+		sink := liar{NewDevice(make([]byte, len(data)))}
+		_, err := snapshot.Apply(t.Context(), snapshot.ApplyRequest{Sink: sink, To: image.ID, Verify: mode}, s)
+		if !errors.Is(err, snapshot.ErrCorrupt) || !strings.Contains(err.Error(), image.Volume.String()) {
+			t.Errorf("a device that loses writes, mode %d: %v", mode, err)
+		}
 	}
 }
 
@@ -260,7 +271,7 @@ func TestRounds(t *testing.T, r StoreRounds) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p, err := one.Read(public); err != nil || p.Images[0] != image || string(one.Objects) != "one" {
+	if p, err := one.Read(snapshot.SealingKey(public)); err != nil || p.Images[0] != image || string(one.Objects) != "one" {
 		t.Errorf("round came back as %+v (%v)", p, err)
 	}
 	if two, err := r.Sealed(ctx, "ns/app", "r2"); err != nil || two.Objects == nil {
@@ -274,11 +285,50 @@ func TestRounds(t *testing.T, r StoreRounds) {
 		t.Fatalf("%d rounds listed: %v", len(rounds), err)
 	}
 	for i, want := range []string{"r2", "r1"} {
-		if p, err := rounds[i].Read(public); err != nil || p.Round != want || rounds[i].Objects != nil {
+		if p, err := rounds[i].Read(snapshot.SealingKey(public)); err != nil || p.Round != want || rounds[i].Objects != nil {
 			t.Errorf("round %d listed is %+v (%v), want %s", i, p, err, want)
 		}
 	}
 	if other, err := r.Recoverable(ctx, "ns/other"); err != nil || len(other) != 0 {
 		t.Errorf("rounds of another app: %v, %v", other, err)
+	}
+	forgetRound(t, r, public)
+}
+
+// forgetRound removes one of two rounds, and leaves its images alone.
+func forgetRound(t *testing.T, r StoreRounds, public ed25519.PublicKey) {
+	t.Helper()
+	ctx := t.Context()
+	if all, err := r.Recoverable(ctx, ""); err != nil || len(all) != 2 {
+		t.Fatalf("%d rounds of all applications: %v", len(all), err)
+	}
+	one, err := r.Sealed(ctx, "ns/app", "r1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := one.Read(snapshot.SealingKey(public))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := p
+	other.Cluster = "another"
+	for _, forget := range []snapshot.RecoveryPoint{other, p, p} {
+		if err := r.ForgetRound(ctx, forget); err != nil {
+			t.Fatal(err)
+		}
+		if forget.Cluster == other.Cluster {
+			if _, err := r.Sealed(ctx, "ns/app", "r1"); err != nil {
+				t.Errorf("a round went with another cluster's: %v", err)
+			}
+		}
+	}
+	if _, err := r.Sealed(ctx, "ns/app", "r1"); !errors.Is(err, snapshot.ErrNotFound) {
+		t.Errorf("a forgotten round: %v", err)
+	}
+	if _, err := r.Image(ctx, p.Images[0].ID); err != nil {
+		t.Errorf("an image went with its round: %v", err)
+	}
+	if left, err := r.Recoverable(ctx, "ns/app"); err != nil || len(left) != 1 {
+		t.Errorf("%d rounds are left: %v", len(left), err)
 	}
 }

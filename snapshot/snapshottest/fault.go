@@ -3,6 +3,7 @@ package snapshottest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 
 	"github.com/godwit-io/godwit/snapshot"
@@ -59,4 +60,35 @@ func (f faultyWriter) Commit(ctx context.Context) (snapshot.Image, int64, error)
 	return f.Writer.Commit(ctx)
 }
 
-var _ snapshot.Store = FaultyStore{}
+// Resume is not counted: it writes nothing.
+func (f faultyWriter) Resume(ctx context.Context, key string) ([]snapshot.Extent, error) {
+	c, err := f.checkpointer()
+	if err != nil {
+		return nil, err
+	}
+	return c.Resume(ctx, key)
+}
+
+func (f faultyWriter) Checkpoint(ctx context.Context) error {
+	if err := f.puts.Next(); err != nil {
+		return err
+	}
+	c, err := f.checkpointer()
+	if err != nil {
+		return err
+	}
+	return c.Checkpoint(ctx)
+}
+
+func (f faultyWriter) checkpointer() (snapshot.Checkpointer, error) {
+	c, ok := f.Writer.(snapshot.Checkpointer)
+	if !ok {
+		return nil, fmt.Errorf("%T makes no checkpoints", f.Writer)
+	}
+	return c, nil
+}
+
+var (
+	_ snapshot.Store        = FaultyStore{}
+	_ snapshot.Checkpointer = faultyWriter{}
+)

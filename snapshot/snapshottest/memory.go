@@ -10,8 +10,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
+	"testing"
 
 	"github.com/godwit-io/godwit/snapshot"
 )
@@ -19,16 +22,28 @@ import (
 const (
 	memoryChunk   = 4 << 10
 	memorySegment = 64 << 10
+	// historyChunk makes volumes of many chunks of few bytes.
+	historyChunk = 1 << 10
 )
 
 // Memory is a snapshot.Store and snapshot.Rounds in memory, with small chunks
 // and segments so that tests cross their edges often.
 type Memory struct {
+	// name is in the names of images, so that two repositories have none in common.
+	name   string
 	mu     sync.Mutex
 	chunks map[string][]byte
 	images map[snapshot.ImageID]*memoryImage
 	rounds []memoryRound
+	epochs map[string][]snapshot.SealedEpoch
 	next   int
+	// points are the checkpoints, by their key.
+	points map[string]memoryPoint
+}
+
+type memoryPoint struct {
+	ids  map[int64]string
+	done map[int64]bool
 }
 
 type memoryImage struct {
@@ -43,13 +58,20 @@ type memoryRound struct {
 }
 
 var (
+	_ snapshot.Checkpointer = (*memoryWriter)(nil)
+
 	_ snapshot.Store  = (*Memory)(nil)
 	_ snapshot.Rounds = (*Memory)(nil)
+	_ snapshot.Epochs = (*Memory)(nil)
 )
 
 // NewMemory returns an empty repository.
 func NewMemory() *Memory {
-	return &Memory{chunks: map[string][]byte{}, images: map[snapshot.ImageID]*memoryImage{}}
+	return &Memory{
+		name:   fmt.Sprintf("%08x", rand.Uint32()),
+		chunks: map[string][]byte{}, images: map[snapshot.ImageID]*memoryImage{}, points: map[string]memoryPoint{},
+		epochs: map[string][]snapshot.SealedEpoch{},
+	}
 }
 
 // Begin starts an image.
@@ -59,7 +81,7 @@ func (m *Memory) Begin(_ context.Context, image snapshot.Image, parent snapshot.
 	if image.ChunkSize == 0 {
 		image.ChunkSize = memoryChunk
 	}
-	w := &memoryWriter{memory: m, image: memoryImage{Image: image, ids: map[int64]string{}}, parentID: parent}
+	w := &memoryWriter{memory: m, image: memoryImage{Image: image, ids: map[int64]string{}}, done: map[int64]bool{}, parentID: parent}
 	if parent != "" {
 		p := m.images[parent]
 		if p == nil {
@@ -80,13 +102,13 @@ func (m *Memory) Image(_ context.Context, id snapshot.ImageID) (snapshot.Image, 
 	return snapshot.Image{}, fmt.Errorf("image %s: %w", id, snapshot.ErrNotFound)
 }
 
-// Images lists those of a volume.
+// Images lists those of a volume, or of all.
 func (m *Memory) Images(_ context.Context, v snapshot.Volume) ([]snapshot.Image, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var found []*memoryImage
 	for _, i := range m.images {
-		if i.Volume == v {
+		if v == (snapshot.Volume{}) || i.Volume == v {
 			found = append(found, i)
 		}
 	}
@@ -121,6 +143,8 @@ type memoryWriter struct {
 	image    memoryImage
 	parent   *memoryImage
 	parentID snapshot.ImageID
+	key      string
+	done     map[int64]bool // what was put or kept, by offset
 }
 
 func (w *memoryWriter) ChunkSize() int64 { return w.image.ChunkSize }
@@ -157,6 +181,10 @@ func (w *memoryWriter) Put(ctx context.Context, offset int64, chunk []byte) (sna
 		}
 		w.image.ids[offset] = id
 	}
+	if w.done[offset] {
+		return snapshot.PutResult{}, fmt.Errorf("chunk at %d was given twice", offset)
+	}
+	w.done[offset] = true
 	was, same := w.held(offset)
 	return snapshot.PutResult{Changed: !same || was != id, Uploaded: sent}, nil
 }
@@ -172,8 +200,32 @@ func (w *memoryWriter) Keep(_ context.Context, e snapshot.Extent) error {
 		if id != "" {
 			w.image.ids[at] = id
 		}
+		w.done[at] = true
 	}
 	return nil
+}
+
+func (w *memoryWriter) Resume(_ context.Context, key string) ([]snapshot.Extent, error) {
+	w.memory.mu.Lock()
+	defer w.memory.mu.Unlock()
+	w.key = key
+	point := w.memory.points[key]
+	maps.Copy(w.image.ids, point.ids)
+	maps.Copy(w.done, point.done)
+	var done []snapshot.Extent
+	for at := int64(0); at < w.image.Size; at += w.image.ChunkSize {
+		if w.done[at] {
+			done = append(done, snapshot.Extent{Offset: at, Length: w.length(at)})
+		}
+	}
+	return done, nil
+}
+
+func (w *memoryWriter) Checkpoint(ctx context.Context) error {
+	w.memory.mu.Lock()
+	defer w.memory.mu.Unlock()
+	w.memory.points[w.key] = memoryPoint{maps.Clone(w.image.ids), maps.Clone(w.done)}
+	return ctx.Err()
 }
 
 func (w *memoryWriter) Commit(ctx context.Context) (snapshot.Image, int64, error) {
@@ -187,8 +239,9 @@ func (w *memoryWriter) Commit(ctx context.Context) (snapshot.Image, int64, error
 	}
 	w.memory.next++
 	w.image.order = w.memory.next
-	w.image.ID = snapshot.ImageID(fmt.Sprintf("image-%d", w.memory.next))
+	w.image.ID = snapshot.ImageID(fmt.Sprintf("image-%s-%d", w.memory.name, w.memory.next))
 	w.memory.images[w.image.ID] = &w.image
+	delete(w.memory.points, w.key)
 	return w.image.Image, 0, nil
 }
 
@@ -202,6 +255,11 @@ type memoryReader struct {
 func (r *memoryReader) Image() snapshot.Image { return r.image.Image }
 
 func (r *memoryReader) Close() error { return nil }
+
+func (r *memoryReader) ChunkID(chunk []byte) string {
+	sum := sha256.Sum256(chunk)
+	return hex.EncodeToString(sum[:])
+}
 
 func (r *memoryReader) Segments(ctx context.Context) ([]snapshot.Segment, error) {
 	var segments []snapshot.Segment
@@ -234,7 +292,7 @@ func (r *memoryReader) Chunks(_ context.Context, s snapshot.Segment) ([]snapshot
 	return chunks, nil
 }
 
-func (r *memoryReader) Fetch(ctx context.Context, chunks []snapshot.Chunk, _ int, emit func(snapshot.Chunk, []byte) error) (int64, error) {
+func (r *memoryReader) Fetch(ctx context.Context, chunks []snapshot.Chunk, _ snapshot.FetchOptions, emit func(snapshot.Chunk, []byte) error) (int64, error) {
 	var fetched int64
 	for _, c := range chunks {
 		if err := ctx.Err(); err != nil {
@@ -252,4 +310,32 @@ func (r *memoryReader) Fetch(ctx context.Context, chunks []snapshot.Chunk, _ int
 		}
 	}
 	return fetched, nil
+}
+
+// World is the repository for TestHistories.
+func (m *Memory) World() *World {
+	return &World{
+		Open:   func(*testing.T, string) (snapshot.Store, error) { return m, nil },
+		Damage: m.damage,
+		Chunk:  historyChunk,
+	}
+}
+
+// damage changes a bit of a chunk.
+func (m *Memory) damage(rnd *rand.Rand) (undo func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.chunks) == 0 {
+		return func() {}
+	}
+	id := slices.Sorted(maps.Keys(m.chunks))[rnd.IntN(len(m.chunks))]
+	whole := m.chunks[id]
+	broken := slices.Clone(whole)
+	broken[rnd.IntN(len(broken))] ^= 1 << rnd.IntN(8)
+	m.chunks[id] = broken
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.chunks[id] = whole
+	}
 }

@@ -9,10 +9,16 @@ import (
 
 func TestMemory(t *testing.T) {
 	snapshottest.TestStore(t, func(*testing.T) snapshot.Store { return snapshottest.NewMemory() })
+	t.Run("journal", func(t *testing.T) { snapshottest.TestJournal(t, snapshottest.NewMemory()) })
 	t.Run("rounds", func(t *testing.T) { snapshottest.TestRounds(t, snapshottest.NewMemory()) })
-	t.Run("model", func(t *testing.T) {
-		for seed := range uint64(40) {
-			snapshottest.TestModel(t, snapshottest.NewMemory(), seed, 8)
-		}
+	t.Run("epochs", func(t *testing.T) {
+		m := snapshottest.NewMemory()
+		snapshottest.TestEpochs(t, m, m)
+	})
+}
+
+func TestHistories(t *testing.T) {
+	snapshottest.TestHistories(t, 970, "./snapshot/snapshottest", func(*testing.T) *snapshottest.World {
+		return snapshottest.NewMemory().World()
 	})
 }

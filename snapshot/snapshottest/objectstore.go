@@ -35,15 +35,26 @@ const (
 // StartObjectStore runs one until the test ends.
 func StartObjectStore(t *testing.T) *ObjectStore {
 	t.Helper()
-	gateway := tool{
-		variable: "GODWIT_VERSITYGW", name: "versitygw", pkg: "github.com/versity/versitygw/cmd/versitygw", vers: "v1.8.0",
-	}.binary(t)
+	return startObjectStore(t, nil, nil)
+}
+
+// StartGuardedObjectStore runs one that has users, and keeps versions of the objects
+// of buckets that ask for that.
+func StartGuardedObjectStore(t *testing.T) *ObjectStore {
+	t.Helper()
+	return startObjectStore(t, []string{"--iam-dir", t.TempDir(), "--iam-cache-disable"}, []string{"--versioning-dir", t.TempDir()})
+}
+
+func startObjectStore(t *testing.T, options, posix []string) *ObjectStore {
+	t.Helper()
+	gateway := storeTool().binary(t)
 	s := &ObjectStore{Endpoint: freePort(t), Root: t.TempDir()}
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	s.CA = writeCertificate(t, cert, key)
-	cmd := exec.Command(gateway, "--quiet", "--port", s.Endpoint, "--access", storeKey, "--secret", storeSecret,
-		"--cert", cert, "--key", key, "posix", s.Root)
+	args := append([]string{"--quiet", "--port", s.Endpoint, "--access", storeKey, "--secret", storeSecret, "--cert", cert, "--key", key}, options...)
+	args = append(append(append(args, "posix"), posix...), s.Root)
+	cmd := exec.Command(gateway, args...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -54,6 +65,19 @@ func StartObjectStore(t *testing.T) *ObjectStore {
 	})
 	s.await(t)
 	return s
+}
+
+func storeTool() tool {
+	return tool{variable: "GODWIT_VERSITYGW", name: "versitygw", pkg: "github.com/versity/versitygw/cmd/versitygw", vers: "v1.8.0"}
+}
+
+// Admin gives a command to the store as its owner, such as create-user.
+func (s *ObjectStore) Admin(t *testing.T, command ...string) {
+	t.Helper()
+	args := append([]string{"admin", "--access", storeKey, "--secret", storeSecret, "--endpoint-url", "https://" + s.Endpoint, "--allow-insecure"}, command...)
+	if out, err := exec.Command(storeTool().binary(t), args...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v: %s", command, err, out)
+	}
 }
 
 func (s *ObjectStore) await(t *testing.T) {

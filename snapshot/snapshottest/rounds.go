@@ -57,10 +57,20 @@ func (m *Memory) Recoverable(_ context.Context, app string) ([]snapshot.SealedRo
 	slices.SortStableFunc(rounds, func(a, b memoryRound) int { return b.point.Sealed.Compare(a.point.Sealed) })
 	var out []snapshot.SealedRound
 	for _, r := range rounds {
-		if r.point.App == app {
+		if r.point.App == app || app == "" {
 			r.round.Objects = nil
 			out = append(out, r.round)
 		}
 	}
 	return out, nil
+}
+
+// ForgetRound removes a round from the list.
+func (m *Memory) ForgetRound(_ context.Context, p snapshot.RecoveryPoint) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rounds = slices.DeleteFunc(m.rounds, func(r memoryRound) bool {
+		return r.point.App == p.App && r.point.Round == p.Round && r.point.Cluster == p.Cluster
+	})
+	return nil
 }

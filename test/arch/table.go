@@ -29,6 +29,7 @@ func Table() []Row {
 	table = append(table, engineRows()...)
 	table = append(table, pairingRows()...)
 	table = append(table, daemonRows()...)
+	table = append(table, targetRows()...)
 	table = append(table, edgeRows()...)
 	return table
 }
@@ -59,7 +60,7 @@ func engineRows() []Row {
 			Package: "snapshot/kopiastore", Uses: []string{"snapshot"},
 			Outside: []string{
 				"github.com/kopia/kopia", "github.com/minio/minio-go/v7", "github.com/pkg/xattr",
-				"github.com/klauspost/compress/s2", "golang.org/x/crypto/scrypt", "golang.org/x/sync", "golang.org/x/sys",
+				"github.com/klauspost/compress/s2", "github.com/klauspost/compress/zstd", "golang.org/x/crypto/scrypt", "golang.org/x/sync", "golang.org/x/sys",
 			},
 			Never: []Ban{noKubernetes},
 			Why:   "the store is kopia, the object store's client, and the codecs that kopia itself uses; anything more would tie the format to it",
@@ -109,7 +110,7 @@ func pairingRows() []Row {
 			Package: "pairing/openstorage", Uses: []string{"pairing"},
 			Outside: []string{
 				"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/libopenstorage/openstorage/api",
-				"github.com/golang-jwt/jwt/v5",
+				"github.com/golang-jwt/jwt/v5", "github.com/golang/protobuf",
 			},
 			Never: []Ban{noKubernetes, {Family: kopia(), Why: oneStore}},
 			Why:   "it turns the OpenStorage SDK's wire into domain and back",
@@ -151,14 +152,34 @@ func daemonRows() []Row {
 			Why:   "it says where a pair's repository is, and never opens one",
 		},
 		{
+			Package: "daemon/transfer", Uses: []string{api, "snapshot/csi"}, Outside: []string{"k8s.io", "sigs.k8s.io"},
+			Never: []Ban{noKopia, noGRPC, noDevices, noSyscalls},
+			Why:   "it makes and ends transfer objects; what they do is the node daemon's",
+		},
+		{
 			Package: workload, Uses: []string{api}, Outside: []string{"k8s.io", "sigs.k8s.io", "golang.org/x/sync"},
 			Never: []Ban{noKopia, {Family: grpc(), Why: "objects are collected and applied in one cluster; the round carries them between two"}, noDevices},
 			Why:   "it works on unstructured objects through the dynamic client",
 		},
 		{
+			Package: "daemon/metrics", Uses: []string{api}, Outside: []string{"k8s.io", "sigs.k8s.io", "github.com/prometheus/client_golang"},
+			Never: []Ban{noKopia, noGRPC, noDevices, noSyscalls},
+			Why:   "it reads objects and tells figures of them",
+		},
+		{
+			Package: "daemon/rule", Uses: []string{api}, Outside: []string{"k8s.io"},
+			Never: []Ban{noKopia, noGRPC, noDevices, noSyscalls},
+			Why:   "it runs commands in pods when it is told to, and knows nothing of what they are for",
+		},
+		{
+			Package: "daemon/hook", Uses: []string{migrate}, Outside: []string{"k8s.io", "sigs.k8s.io"},
+			Never: []Ban{noKopia, noGRPC, noDevices, noSyscalls},
+			Why:   "it runs Jobs when it is told to, on either cluster, and knows nothing of custom resources",
+		},
+		{
 			Package: "daemon/controller",
 			Uses: []string{
-				api, migrate, "daemon/repository", "daemon/schedule", workload, "snapshot", "snapshot/csi", "pairing", "pairing/secretstore",
+				api, migrate, "daemon/hook", "daemon/rule", "daemon/repository", "daemon/schedule", "daemon/transfer", workload, "snapshot", "snapshot/csi", "pairing", "pairing/secretstore",
 			},
 			Outside: []string{
 				"k8s.io", "sigs.k8s.io", "golang.org/x/sync", "github.com/kubernetes-csi/external-snapshotter/client",
@@ -177,11 +198,11 @@ func daemonRows() []Row {
 			Why: "it runs one transfer on its node, and knows nothing of applications",
 		},
 		{
-			Package: "daemon/target",
-			Uses:    []string{api, migrate, "daemon/repository", workload, "snapshot", "snapshot/csi", "pairing"},
-			Outside: []string{"k8s.io", "sigs.k8s.io", "golang.org/x/sync"},
+			Package: "daemon/sdk",
+			Uses:    []string{api, "daemon/repository", "snapshot", "pairing", "pairing/openstorage"},
+			Outside: []string{"k8s.io", "sigs.k8s.io", "github.com/libopenstorage/openstorage/api"},
 			Never:   []Ban{noKopia, noDevices, noSyscalls},
-			Why:     "the agent holds volumes for nodes to write, and reads rounds through what cmd wires",
+			Why:     "it turns what the OpenStorage SDK asks for into Godwit's own objects, and does nothing that these could not say",
 		},
 		{
 			Package: "daemon/rpc", Uses: []string{migrate, "proto", "pairing", "pairing/rpc"},
@@ -190,6 +211,36 @@ func daemonRows() []Row {
 			},
 			Never: []Ban{{Family: kubernetes(), Why: wireAtTheEdge}, noKopia},
 			Why:   "it turns wire into migrate.Target and back",
+		},
+	}
+}
+
+// targetRows are the receiving side's.
+func targetRows() []Row {
+	const api, migrate, workload = "daemon/api/v1alpha1", "daemon/migrate", "daemon/workload"
+	noKopia := Ban{Family: kopia(), Why: oneStore}
+	noGRPC := Ban{Family: grpc(), Why: noWireInPods}
+	noDevices := Ban{Ours: "snapshot/blockdev", Why: nodeHasDisks}
+	noSyscalls := Ban{Family: devices(), Direct: true, Why: nodeHasDisks}
+	return []Row{
+		{
+			Package: "daemon/target/admission",
+			Uses:    []string{workload, "pairing"}, Outside: []string{"k8s.io"},
+			Never: []Ban{noKopia, noGRPC, noDevices, noSyscalls},
+			Why:   "what a pair may bring is decided by what is asked of the cluster, and never written there",
+		},
+		{
+			Package: "daemon/target/lacks",
+			Uses:    []string{workload}, Outside: []string{"k8s.io", "sigs.k8s.io", "golang.org/x/sync"},
+			Never: []Ban{noKopia, noGRPC, noDevices, noSyscalls},
+			Why:   "what a cluster lacks is found by asking its API server, and by nothing that it could change",
+		},
+		{
+			Package: "daemon/target",
+			Uses:    []string{api, migrate, "daemon/hook", "daemon/repository", "daemon/target/admission", "daemon/target/lacks", "daemon/transfer", workload, "snapshot", "snapshot/csi", "pairing"},
+			Outside: []string{"k8s.io", "sigs.k8s.io", "golang.org/x/sync"},
+			Never:   []Ban{noKopia, noDevices, noSyscalls},
+			Why:     "the agent holds volumes for nodes to write, and reads rounds through what cmd wires",
 		},
 	}
 }

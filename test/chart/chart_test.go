@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -9,7 +10,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/godwit-io/godwit/snapshot/csi"
 )
 
 // everything turns on whatever the values can turn on.
@@ -24,7 +28,9 @@ func everything() []string {
 		"--set-json", `controller.tolerations=[{"operator":"Exists"}]`, "--set-json", `controller.affinity={"nodeAffinity":{}}`,
 		"--set", "node.kubeletDir=/data/kubelet", "--set", "node.priorityClassName=higher", "--set", "node.nodeSelector.a=b", "--set", "node.podAnnotations.a=b",
 		"--set", "networkPolicy.enabled=true", "--set-json", `networkPolicy.pairingFrom=[{"ipBlock":{"cidr":"10.0.0.0/8"}}]`,
+		"--set", "hooks.enabled=true", "--set", "hooks.runnerImage=r", "--set", "rules.enabled=true", "--set", "rules.limit=1h30m",
 		"--set-json", `networkPolicy.metricsFrom=[{"namespaceSelector":{}}]`,
+		"--set", "networkPolicy.egress.enabled=true", "--set-json", `networkPolicy.egress.stores={"to":[{"ipBlock":{"cidr":"192.0.2.0/24"}}],"ports":[9000]}`,
 	}
 }
 
@@ -46,8 +52,11 @@ func TestObjectsFitTogether(t *testing.T) {
 			}
 			for _, policy := range find[*networkingv1.NetworkPolicy](objs) {
 				template := controller.Template
-				if policy.Name == "godwit-node" {
+				switch policy.Name {
+				case "godwit-node":
 					template = node.Template
+				case "godwit-holders":
+					continue
 				}
 				selects(t, "NetworkPolicy "+policy.Name, policy.Spec.PodSelector.MatchLabels, template)
 				for _, rule := range policy.Spec.Ingress {
@@ -70,6 +79,70 @@ func TestObjectsFitTogether(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWaysOut: the daemons reach what they need and nothing else, and holders
+// nobody.
+func TestWaysOut(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		// ports are those that each may reach, by who it is.
+		ports map[string]string
+	}{
+		"as it comes": {[]string{"--set", "networkPolicy.enabled=true"}, map[string]string{"controller": "everything", "node": "everything", "holders": ""}},
+		"restricted": {
+			[]string{"--set", "networkPolicy.enabled=true", "--set", "networkPolicy.egress.enabled=true"},
+			map[string]string{"controller": "53/UDP 53 443 6443 443 443 9310 30931", "node": "53/UDP 53 443 6443 443 1-65535", "holders": ""},
+		},
+		"no changed blocks": {
+			[]string{"--set", "networkPolicy.enabled=true", "--set", "networkPolicy.egress.enabled=true", "--set", "node.changedBlocks=false"},
+			map[string]string{"controller": "53/UDP 53 443 6443 443 443 9310 30931", "node": "53/UDP 53 443 6443 443", "holders": ""},
+		},
+		"everything on": {everything(), map[string]string{"controller": "53/UDP 53 443 6443 9000 443 9310 30931", "node": "53/UDP 53 443 6443 9000 1-65535", "holders": ""}},
+	} {
+		objs := decode(t, render(t, c.args...))
+		for who, want := range c.ports {
+			policy := one[*networkingv1.NetworkPolicy](t, objs, "godwit-"+who).Spec
+			if got := waysOut(policy); got != want {
+				t.Errorf("%s: %s reaches %q, want %q", name, who, got, want)
+			}
+			if who == "holders" && len(policy.Ingress) > 0 {
+				t.Errorf("%s: holders are reached", name)
+			}
+		}
+	}
+	objs := decode(t, render(t, everything()...))
+	for _, who := range []string{"controller", "node"} {
+		if to := one[*networkingv1.NetworkPolicy](t, objs, "godwit-"+who).Spec.Egress[2].To; len(to) != 1 || to[0].IPBlock.CIDR != "192.0.2.0/24" {
+			t.Errorf("the store of %s is at %+v", who, to)
+		}
+	}
+	for label, held := range map[string]bool{"app.kubernetes.io/name": false, csi.LabelRole: true} {
+		selector, err := metav1.LabelSelectorAsSelector(&one[*networkingv1.NetworkPolicy](t, objs, "godwit-holders").Spec.PodSelector)
+		if err != nil || selector.Matches(labels.Set{label: "x"}) != held {
+			t.Errorf("pods with the label %s are held, or are not: %v", label, err)
+		}
+	}
+}
+
+func waysOut(policy networkingv1.NetworkPolicySpec) string {
+	if !slices.Contains(policy.PolicyTypes, networkingv1.PolicyTypeEgress) {
+		return "everything"
+	}
+	var ports []string
+	for _, rule := range policy.Egress {
+		for _, p := range rule.Ports {
+			port := p.Port.String()
+			if p.EndPort != nil {
+				port += fmt.Sprintf("-%d", *p.EndPort)
+			}
+			if *p.Protocol != corev1.ProtocolTCP {
+				port += "/" + string(*p.Protocol)
+			}
+			ports = append(ports, port)
+		}
+	}
+	return strings.Join(ports, " ")
 }
 
 func selects(t *testing.T, what string, selector map[string]string, template corev1.PodTemplateSpec) {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -15,9 +16,9 @@ import (
 // beside the code: a right that is asked for and not given shows itself only in
 // a cluster, and only when it is needed.
 func TestRightsAreWhatTheCodeAsksFor(t *testing.T) {
-	objs := decode(t, render(t))
+	objs := decode(t, render(t, "--set", "rules.enabled=true", "--set", "hooks.enabled=true"))
 	for component, packages := range map[string][]string{
-		"controller": {"daemon/controller", "daemon/target", "snapshot/csi", "pairing/secretstore"},
+		"controller": {"cmd/godwitd", "daemon/controller", "daemon/hook", "daemon/rule", "daemon/sdk", "daemon/target", "daemon/workload", "snapshot/csi", "pairing/secretstore"},
 		"node":       {"daemon/node"},
 	} {
 		everywhere, home := given(t, objs, "godwit-"+component)
@@ -93,9 +94,51 @@ func TestSourceOnlyWritesLittle(t *testing.T) {
 	everywhere, _ := given(t, decode(t, render(t, "--set", "target.clusterWide=false")), "godwit-controller")
 	for _, verb := range []string{"create", "update", "patch", "delete", "escalate", "bind"} {
 		for group, resource := range map[string]string{"apps": "deployments", "": "secrets", "rbac.authorization.k8s.io": "roles", "example.com": "widgets"} {
-			if gives(everywhere, group, resource, verb) {
-				t.Errorf("it may %s %s of group %q", verb, resource, group)
+			// What is stopped for the last copy is updated, and nothing else of it.
+			stops := verb == "update" && resource == "deployments"
+			if gives(everywhere, group, resource, verb) != stops {
+				t.Errorf("it may, or may not, %s %s of group %q", verb, resource, group)
 			}
+		}
+	}
+}
+
+// TestTokensForStoragesAreGoodForLittle holds that the ServiceAccount whose
+// token goes to storages' sidecars can do nothing but what they demand, and
+// that a node can make tokens of no other.
+func TestTokensForStoragesAreGoodForLittle(t *testing.T) {
+	objs := decode(t, render(t))
+	const account = "godwit-changed-blocks"
+	want := []rbacv1.PolicyRule{{APIGroups: []string{"snapshot.storage.k8s.io"}, Resources: []string{"volumesnapshots"}, Verbs: []string{"get"}}}
+	if got := one[*rbacv1.Role](t, objs, account).Rules; !reflect.DeepEqual(got, want) {
+		t.Errorf("rules %+v, want %+v", got, want)
+	}
+	for _, binding := range find[*rbacv1.ClusterRoleBinding](objs) {
+		if slices.ContainsFunc(binding.Subjects, func(s rbacv1.Subject) bool { return s.Name == account }) {
+			t.Errorf("ClusterRoleBinding %s gives it more", binding.Name)
+		}
+	}
+	for _, binding := range find[*rbacv1.RoleBinding](objs) {
+		if slices.ContainsFunc(binding.Subjects, func(s rbacv1.Subject) bool { return s.Name == account }) && binding.RoleRef.Name != account {
+			t.Errorf("RoleBinding %s gives it more", binding.Name)
+		}
+	}
+	everywhere, home := given(t, objs, "godwit-node")
+	for _, rule := range append(everywhere, home...) {
+		if slices.Contains(rule.Resources, "serviceaccounts/token") && !slices.Equal(rule.ResourceNames, []string{account}) {
+			t.Errorf("a node can make tokens of %v", rule.ResourceNames)
+		}
+	}
+}
+
+// TestCommandsOnlyWhereTheyAreEnabled: a right to run commands in pods is not
+// given by the way.
+func TestCommandsOnlyWhereTheyAreEnabled(t *testing.T) {
+	for enabled, args := range map[bool][]string{false: nil, true: {"--set", "rules.enabled=true"}} {
+		objs := decode(t, render(t, append(args, "--set", "target.clusterWide=false")...))
+		everywhere, _ := given(t, objs, "godwit-controller")
+		if gives(everywhere, "", "pods/exec", "create") != enabled {
+			t.Errorf("rules.enabled=%t, and the right to run commands in pods is %t", enabled, !enabled)
 		}
 	}
 }

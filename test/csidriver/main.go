@@ -29,10 +29,18 @@
 //	CreateVolume fail=1 after           the first is done and then reported failed
 //	NodePublishVolume delay=3s          every call waits
 //	GetMetadataDelta cut=2 fail=1       the first stream breaks after two messages
+//	GetMetadataDelta lie=omit           a block of each message is left out
 //	lose-base                           no snapshot is found as the base of a delta
 //	lose-base=SNAPSHOT_ID               that one is not
+//	CreateSnapshot fail=1 of=shop-*     only calls about volumes for claims in
+//	                                    namespaces of such names count and fail
 //
-// fail takes N, N-M, N- or *; the code is UNAVAILABLE where none is given.
+// fail takes N, N-M, N- or *; the code is UNAVAILABLE where none is given; of
+// works where csi-provisioner runs with --extra-create-metadata. The
+// lies about changed blocks are omit, empty (no blocks), nothing (not even the
+// size), early (ends after one message), overlap, disorder, beyond (the end),
+// resize (another size in each message) and uneven (blocks of one length that
+// differ).
 //
 // # What it never does
 //
@@ -113,6 +121,7 @@ func parse(args []string) (driver.Config, options, error) {
 	fs.BoolVar(&cfg.Topology, "topology", false, "bind each volume to the node that it was made for")
 	fs.BoolVar(&cfg.SingleNodeAttach, "single-node-attach", true, "refuse a volume that is attached to another node")
 	fs.StringVar(&cfg.FSType, "fstype", disk.Ext4, "`filesystem` where a volume asks for none: ext4 or xfs")
+	fs.Int64Var(&cfg.FixedBlocks, "fixed-blocks", 0, "tell of changed blocks in blocks of this many `bytes` instead of extents")
 	fs.BoolVar(&cfg.Plain, "plain", false, "publish links to files instead of devices and mounts; needs no root")
 	fs.Var(&o.faults, "fault", "`line` that spoils calls, see the package documentation; may be repeated")
 	fs.BoolVar(&o.verbose, "v", false, "log every call")

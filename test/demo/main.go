@@ -2,18 +2,19 @@
 // application with data in the first, moves it to the second, and compares what
 // came out. Both clusters stay up, and it says what to try in them.
 //
+// Where no containers can run it plays on control planes alone, and says what
+// it does not show then.
+//
 // It decides nothing and checks nothing itself: package scenario does. A check
 // that fails ends it with an exit code that is not zero.
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -44,34 +45,43 @@ func run(ctx context.Context) error {
 	flag.StringVar(&o.TargetKubeconfig, "target-kubeconfig", "", "take this cluster for the target")
 	flag.StringVar(&o.GodwitImage, "image", o.GodwitImage, "Godwit's image, where existing clusters can pull it")
 	flag.StringVar(&o.AppImage, "app-image", o.AppImage, "the application's image, where existing clusters can pull it")
+	flag.BoolVar(&o.ControlPlane, "control-plane", false, "start no containers, even where they could run")
 	flag.Parse()
-	if !o.Existing() {
-		if err := canRunKubelets(); err != nil {
+	d := &demo{start: time.Now()}
+	switch {
+	case o.Existing():
+		d.story = containers(d, "Two clusters of yours")
+	case o.ControlPlane:
+		d.story = controlPlanes(d, "No containers were asked for.")
+	default:
+		root, err := scenario.Root()
+		if err != nil {
 			return err
 		}
+		d.story = containers(d, "Two real clusters and an S3 server on this machine (the first time builds Kubernetes: minutes)")
+		if err := o.Sandbox(root).Able(ctx); err != nil {
+			o.ControlPlane = true
+			d.story = controlPlanes(d, fmt.Sprintf("No containers can run here: %v.", err))
+		}
 	}
-	d := &demo{start: time.Now(), app: scenario.FullApp(namespace)}
 	return d.play(ctx, o)
 }
 
-// canRunKubelets says in plain words why this machine cannot show the demo.
-func canRunKubelets() error {
-	if os.Geteuid() == 0 {
-		return nil
-	}
-	return errors.New(`nothing was started. Two clusters on this machine need root, because their kubelets mount
-volumes and run containers. bin/sandbox up --control-plane runs without root, but starts no
-containers, so that there would be no database to move: the demo does not use it yet.
-Either run it as root:
-  sudo make demo
-or bring two clusters and an object store (bin/sandbox s3 shows which variables):
-  bin/demo -source-kubeconfig A -target-kubeconfig B -image … -app-image …`)
+// story is what the demo tells, which depends on whether containers run.
+type story struct {
+	// before and after are what has to be said at the beginning and at the end.
+	before, after string
+	ground        string
+	app           scenario.App
+	application   string
+	start, verify func(context.Context) error
+	tries         []string
 }
 
 // demo tells the story step by step.
 type demo struct {
+	story
 	start time.Time
-	app   scenario.App
 	step  int
 	g     *scenario.Ground
 }
@@ -83,25 +93,27 @@ func (d *demo) say(format string, args ...any) {
 }
 
 func (d *demo) play(ctx context.Context, o scenario.Options) error {
-	if o.Existing() {
-		d.say("Two clusters of yours")
-	} else {
-		d.say("Two real clusters and an S3 server on this machine (the first time builds Kubernetes: minutes)")
-	}
+	fmt.Print(d.before)
+	d.say("%s", d.ground)
 	var err error
 	if d.g, err = scenario.Open(ctx, o); err != nil {
 		return err
 	}
-	return d.steps(ctx,
-		step{"Images: Godwit's, and the application's from Debian packages", d.g.MakeImages},
-		step{"Godwit's chart into both clusters", d.g.Install},
-		step{"A fresh start: whatever an earlier demo left in namespace " + namespace + " goes", func(ctx context.Context) error { return d.g.StartOver(ctx, d.app) }},
-		step{"An application in the source: PostgreSQL under inserts, a raw volume, a shared tree, a front end", d.startApp},
-		step{"The clusters pair: a token that is good once, then mutual TLS; no kubeconfig leaves a cluster", d.pair},
-		step{"The application moves", d.migrate},
-		step{"The same in both clusters?", d.verify},
-		step{"Done. Both clusters stay up", d.next},
-	)
+	steps := []step{
+		{"Images: Godwit's, and the application's from Debian packages", d.g.MakeImages},
+		{"Godwit's chart into both clusters", d.g.Install},
+		{"A fresh start: whatever an earlier demo left in namespace " + namespace + " goes", func(ctx context.Context) error { return d.g.StartOver(ctx, d.app) }},
+		{"An application in the source: " + d.application, d.startApp},
+		{"The clusters pair: a token that is good once, then mutual TLS; no kubeconfig leaves a cluster", d.pair},
+		{"The application moves", d.migrate},
+		{"The same in both clusters?", d.verify},
+		{"Done. Both clusters stay up", d.next},
+	}
+	if o.ControlPlane {
+		steps = steps[1:]
+		steps[0].title = "Godwit's chart into both clusters, but for its pods: godwitd controller and godwitd node run beside them"
+	}
+	return d.steps(ctx, steps...)
 }
 
 type step struct {
@@ -120,7 +132,7 @@ func (d *demo) steps(ctx context.Context, steps ...step) error {
 }
 
 func (d *demo) startApp(ctx context.Context) error {
-	if err := d.g.Start(ctx, d.app); err != nil {
+	if err := d.story.start(ctx); err != nil {
 		return err
 	}
 	return d.show(ctx, d.g.Source, "-n", namespace, "get", "pods,pvc", "-o", "custom-columns=KIND:.kind,NAME:.metadata.name,STATUS:.status.phase")
@@ -148,38 +160,4 @@ func (d *demo) migrate(ctx context.Context) error {
 		return err
 	}
 	return d.g.AwaitRunning(ctx, d.g.Target, d.app)
-}
-
-func (d *demo) verify(ctx context.Context) error {
-	findings, err := d.g.VerifyApp(ctx, d.app)
-	for _, f := range findings {
-		fmt.Printf("  ok  %s\n", f)
-	}
-	return err
-}
-
-// next says what to try, in words that can be pasted.
-func (d *demo) next(context.Context) error {
-	here, err := os.Getwd()
-	if err != nil {
-		return err
-	}
-	bin, err := filepath.Rel(here, filepath.Join(d.g.Root, "bin"))
-	if err != nil {
-		return err
-	}
-	source, target := d.g.Source, d.g.Target
-	fmt.Printf(`
-Try next:
-  alias src='%[1]s --kubeconfig %[2]s'
-  alias dst='%[1]s --kubeconfig %[3]s'
-  src describe migration %[5]s -n %[4]s             # every volume, every object, the events
-  dst get all,pvc,pages -n %[4]s                           # the application in the target
-  dst get --raw /api/v1/namespaces/%[4]s/services/front:80/proxy/cgi-bin/count
-  %[6]s/godwitctl --kubeconfig %[2]s get migration -n %[4]s
-  %[6]s/godwitctl --kubeconfig %[3]s get standby -n %[7]s -o wide
-  make demo                                              # once more, from a fresh start
-  make demo-clean                                        # remove both clusters and all that is in them
-`, source.Program, source.Kubeconfig, target.Kubeconfig, namespace, migration, bin, scenario.Namespace)
-	return nil
 }

@@ -27,12 +27,11 @@ func stockKopia(ctx context.Context, t *testing.T, g *scenario.Ground, m api.Mig
 	secret, err := scenario.Get[corev1.Secret](ctx, g.Source, "-n", scenario.Namespace, "secret", "repository-"+pair.Status.PairID)
 	must(t, err)
 	dir := t.TempDir()
+	program, err := scenario.Tool(ctx, g.Root, "kopia")
+	must(t, err)
 	kopia := func(args ...string) string {
 		t.Helper()
-		cmd := exec.CommandContext(ctx, "go", append([]string{
-			"tool", "-modfile=.tools/kopia/go.mod", "kopia", "--config-file=" + filepath.Join(dir, "kopia.config"), "--log-dir=" + dir,
-		}, args...)...)
-		cmd.Dir = g.Root
+		cmd := exec.CommandContext(ctx, program, append([]string{"--config-file=" + filepath.Join(dir, "kopia.config"), "--log-dir=" + dir}, args...)...)
 		cmd.Env = append(os.Environ(), "KOPIA_PASSWORD="+string(secret.Data["password"]), "KOPIA_CHECK_FOR_UPDATES=false", "KOPIA_CACHE_DIRECTORY="+filepath.Join(dir, "cache"))
 		out, err := cmd.Output()
 		if err != nil {

@@ -41,6 +41,7 @@ func root() *cobra.Command {
 	cmd.PersistentFlags().StringVar(&box.Dir, "dir", "", "folder of the sandbox's state (default /var/lib/godwit-sandbox as root)")
 	cmd.PersistentFlags().StringVar(&box.Source, "source", "", "folder of the sandbox's sources (default: found from the working folder)")
 	cmd.AddCommand(buildCommand(box), whichCommand(box), upCommand(box), downCommand(box), statusCommand(box), kubeconfigCommand(box),
-		shellCommand(box), loadCommand(box), imageCommand(box), s3Command(box), nodeInitCommand(), planeRunCommand())
+		shellCommand(box), loadCommand(box), imageCommand(box), s3Command(box), ableCommand(), besideCommand(box), daemonCommand(box),
+		nodeInitCommand(), planeRunCommand())
 	return cmd
 }

@@ -72,6 +72,20 @@ func (g *Ground) Start(ctx context.Context, a App) error {
 	return g.AwaitRunning(ctx, g.Source, a)
 }
 
+// StartPaired brings the application up anew, and lets the source move it.
+func (g *Ground) StartPaired(ctx context.Context, a App, pair string) error {
+	for _, do := range []func() error{
+		func() error { return g.StartOver(ctx, a) },
+		func() error { return g.Start(ctx, a) },
+		func() error { return g.Pair(ctx, a.Namespace, pair) },
+	} {
+		if err := do(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // AwaitRunning waits until the application runs in the cluster. The writer is
 // waited for only where it is: it stays in the source.
 func (g *Ground) AwaitRunning(ctx context.Context, c Cluster, a App) error {

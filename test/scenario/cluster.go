@@ -3,7 +3,6 @@ package scenario
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 )
@@ -14,6 +13,15 @@ type Cluster struct {
 	Kubeconfig string
 	// Program is kubectl.
 	Program string
+	reader  *reader
+}
+
+func newCluster(name, kubeconfig, program string) (Cluster, error) {
+	r, err := newReader(kubeconfig)
+	if err != nil {
+		return Cluster{}, fmt.Errorf("cluster %s: %w", name, err)
+	}
+	return Cluster{Name: name, Kubeconfig: kubeconfig, Program: program, reader: r}, nil
 }
 
 func (c Cluster) args(args []string) []string {
@@ -48,19 +56,6 @@ func (c Cluster) Script(ctx context.Context, namespace, where, script string) ([
 		return out, fmt.Errorf("cluster %s: %w", c.Name, err)
 	}
 	return out, nil
-}
-
-// Get reads one object, or a List, into a type of the Kubernetes API.
-func Get[T any](ctx context.Context, c Cluster, args ...string) (T, error) {
-	var into T
-	out, err := c.Kubectl(ctx, append([]string{"get", "-o", "json"}, args...)...)
-	if err != nil {
-		return into, err
-	}
-	if err := json.Unmarshal([]byte(out), &into); err != nil {
-		return into, fmt.Errorf("cluster %s: get %s: %w", c.Name, strings.Join(args, " "), err)
-	}
-	return into, nil
 }
 
 // EnsureNamespace makes the namespace unless it is there.

@@ -6,6 +6,10 @@
 // plays on, made by the sandbox or brought by the user; the application is a
 // database under inserts, a raw volume, a shared tree of files and a front end;
 // a finding is what one comparison compared, as a value to print or to assert.
+// A ground without containers has the sandbox's control planes: Godwit's daemons
+// run beside them as processes, with the rights of the chart's service accounts,
+// and the application is an archive, whose bytes the scenario writes into the
+// volumes in the place of the containers.
 //
 // It works from outside, by kubectl, godwitctl, helm and the sandbox's program,
 // as a user does. It never reads Godwit's memory or calls its packages, but for

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,10 +21,15 @@ type Ground struct {
 	Godwit Image
 	// AppImage is what the application's containers run.
 	AppImage Image
+	// Programs is the folder of godwitctl and of the godwitd that runs beside
+	// clusters without containers.
+	Programs string
 	// Log gets what long-running programs print.
 	Log io.Writer
 	// sandbox is nil where the user brought the clusters.
 	sandbox *Sandbox
+	spoils  spoils
+	refuse  Refuse
 }
 
 // Image is a container image and the archive that it is loaded from.
@@ -38,7 +44,15 @@ type Options struct {
 	// the images have to be where these clusters can pull them from.
 	SourceKubeconfig, TargetKubeconfig string
 	GodwitImage, AppImage              string
-	Getenv                             func(string) string
+	// ControlPlane has the sandbox's clusters without containers.
+	ControlPlane bool
+	// Programs is the folder of Godwit's programs, SandboxProgram the sandbox's;
+	// empty for those that make build and make sandbox leave in bin.
+	Programs, SandboxProgram string
+	// Refuse is asked about every request of the daemons beside clusters without
+	// containers; nil lets them reach the API server themselves.
+	Refuse Refuse
+	Getenv func(string) string
 }
 
 // DefaultOptions are two clusters of the sandbox and the images of this tree.
@@ -52,6 +66,14 @@ func DefaultOptions() Options {
 // Existing says that the user brings the clusters.
 func (o Options) Existing() bool { return o.SourceKubeconfig != "" || o.TargetKubeconfig != "" }
 
+// Sandbox is the sandbox that the options mean.
+func (o Options) Sandbox(root string) Sandbox {
+	return Sandbox{
+		Program: cmp.Or(o.SandboxProgram, filepath.Join(root, "bin", "sandbox")), Sources: filepath.Join(root, "test", "sandbox"),
+		Dir: o.Dir, ControlPlane: o.ControlPlane, Log: o.Log,
+	}
+}
+
 // Open brings the ground up, or finds it.
 func Open(ctx context.Context, o Options) (*Ground, error) {
 	root, err := Root()
@@ -62,13 +84,13 @@ func Open(ctx context.Context, o Options) (*Ground, error) {
 		Root: root, Log: o.Log,
 		Godwit:   Image{Name: o.GodwitImage, Archive: filepath.Join(root, "bin", "godwit-image.tar")},
 		AppImage: Image{Name: o.AppImage, Archive: filepath.Join(root, "bin", "demo-app-image.tar")},
+		Programs: cmp.Or(o.Programs, filepath.Join(root, "bin")), refuse: o.Refuse,
 	}
 	if o.Existing() {
 		return g, g.find(o)
 	}
-	g.sandbox = &Sandbox{
-		Program: filepath.Join(root, "bin", "sandbox"), Sources: filepath.Join(root, "test", "sandbox"), Dir: o.Dir, Log: o.Log,
-	}
+	box := o.Sandbox(root)
+	g.sandbox = &box
 	return g, g.raise(ctx, o)
 }
 
@@ -90,16 +112,21 @@ func (g *Ground) find(o Options) error {
 	if err != nil {
 		return errors.New("two clusters of your own need kubectl in PATH")
 	}
-	g.Source = Cluster{Name: "source", Kubeconfig: o.SourceKubeconfig, Program: kubectl}
-	g.Target = Cluster{Name: "target", Kubeconfig: o.TargetKubeconfig, Program: kubectl}
+	if g.Source, err = newCluster("source", o.SourceKubeconfig, kubectl); err != nil {
+		return err
+	}
+	if g.Target, err = newCluster("target", o.TargetKubeconfig, kubectl); err != nil {
+		return err
+	}
 	g.Store, err = ObjectStoreFromEnv(o.Getenv)
 	return err
 }
 
 // MakeImages makes the application's image, and gives it and Godwit's to both
-// clusters. What is there already stays. Existing clusters pull by themselves.
+// clusters. What is there already stays. Existing clusters pull by themselves,
+// and where no containers run nobody pulls.
 func (g *Ground) MakeImages(ctx context.Context) error {
-	if g.sandbox == nil {
+	if g.sandbox == nil || g.sandbox.ControlPlane {
 		return nil
 	}
 	if _, err := os.Stat(g.Godwit.Archive); err != nil {
@@ -117,6 +144,17 @@ func (g *Ground) MakeImages(ctx context.Context) error {
 	return g.sandbox.Load(ctx, []string{g.Source.Name, g.Target.Name}, g.AppImage.Archive, g.Godwit.Archive)
 }
 
+// AddImage makes an image as the sandbox is told to, and gives it to both clusters.
+func (g *Ground) AddImage(ctx context.Context, i Image, recipe ...string) error {
+	if g.sandbox == nil {
+		return fmt.Errorf("image %s is made for the sandbox's clusters only", i.Name)
+	}
+	if err := g.sandbox.show(ctx, append([]string{"image", "--name", i.Name, "--out", i.Archive}, recipe...)...); err != nil {
+		return err
+	}
+	return g.sandbox.Load(ctx, []string{g.Source.Name, g.Target.Name}, i.Archive)
+}
+
 // Purge removes the clusters and all that is in them. Existing clusters stay.
 func (g *Ground) Purge(ctx context.Context) error {
 	if g.sandbox == nil {
@@ -131,7 +169,7 @@ func (g *Ground) Godwitctl(ctx context.Context, c Cluster, args ...string) (stri
 }
 
 func (g *Ground) godwitctl(ctx context.Context, cmd command, c Cluster, args ...string) (string, error) {
-	program := filepath.Join(g.Root, "bin", "godwitctl")
+	program := filepath.Join(g.Programs, "godwitctl")
 	out, err := cmd.run(ctx, program, append([]string{"--kubeconfig", c.Kubeconfig}, args...)...)
 	if err != nil {
 		return string(out), fmt.Errorf("cluster %s: %w", c.Name, err)

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Namespace is where Godwit is installed.
@@ -18,16 +20,33 @@ const Namespace = "godwit-system"
 const (
 	Controller = "deployment/godwit-controller"
 	Node       = "daemonset/godwit-node"
+
+	ControllerAccount = "godwit-controller"
+	NodeAccount       = "godwit-node"
 )
 
 // Install puts the chart into both clusters, or brings them to the present
 // chart and image, and waits until Godwit runs there.
 func (g *Ground) Install(ctx context.Context) error {
+	if g.sandbox != nil && g.sandbox.ControlPlane {
+		return g.installBeside(ctx)
+	}
 	clusters := []Cluster{g.Source, g.Target}
+	helm, err := Tool(ctx, g.Root, "helm")
+	if err != nil {
+		return err
+	}
+	each, eachCtx := errgroup.WithContext(ctx)
 	for _, c := range clusters {
-		if err := g.apply(ctx, c); err != nil {
-			return fmt.Errorf("install Godwit in cluster %s: %w", c.Name, err)
-		}
+		each.Go(func() error {
+			if err := g.apply(eachCtx, c, helm); err != nil {
+				return fmt.Errorf("install Godwit in cluster %s: %w", c.Name, err)
+			}
+			return nil
+		})
+	}
+	if err := each.Wait(); err != nil {
+		return err
 	}
 	for _, c := range clusters {
 		for _, workload := range []string{Controller, Node} {
@@ -40,8 +59,24 @@ func (g *Ground) Install(ctx context.Context) error {
 }
 
 // apply is helm's install without helm's own state: what the chart renders,
-// applied. The kinds come first, since a kind has to be there before its users.
-func (g *Ground) apply(ctx context.Context, c Cluster) error {
+// applied.
+func (g *Ground) apply(ctx context.Context, c Cluster, helm string) error {
+	if err := g.applyKinds(ctx, c); err != nil {
+		return err
+	}
+	args, err := g.rolling()
+	if err != nil {
+		return err
+	}
+	manifest, err := g.render(ctx, c, helm, args...)
+	if err != nil {
+		return err
+	}
+	return c.Apply(ctx, manifest)
+}
+
+// applyKinds comes first, since a kind has to be there before its users.
+func (g *Ground) applyKinds(ctx context.Context, c Cluster) error {
 	if err := c.EnsureNamespace(ctx, Namespace); err != nil {
 		return err
 	}
@@ -52,31 +87,40 @@ func (g *Ground) apply(ctx context.Context, c Cluster) error {
 	if _, err := c.Kubectl(ctx, "wait", "--for", "condition=Established", "--timeout", "30s", "-f", kinds); err != nil {
 		return err
 	}
-	manifest, err := g.render(ctx, c)
-	if err != nil {
-		return err
-	}
-	return c.Apply(ctx, manifest)
+	return nil
 }
 
-// render is helm template, with helm built from its pinned module.
-func (g *Ground) render(ctx context.Context, c Cluster) ([]byte, error) {
+// rolling lets pods roll when the image changes while its tag stays.
+func (g *Ground) rolling() ([]string, error) {
+	if g.sandbox == nil {
+		return nil, nil
+	}
+	digest, err := digest(g.Godwit.Archive)
+	if err != nil {
+		return nil, err
+	}
+	var args []string
+	for _, part := range []string{"controller", "node"} {
+		args = append(args, "--set-string", part+".podAnnotations.image-archive="+digest)
+	}
+	return args, nil
+}
+
+// Tool is the path of a program of others, built from its pinned module unless
+// it is built already.
+func Tool(ctx context.Context, root, name string) (string, error) {
+	out, err := command{dir: root}.run(ctx, "go", "tool", "-modfile="+filepath.Join(".tools", name, "go.mod"), "-n", name)
+	return strings.TrimSpace(string(out)), err
+}
+
+// render is helm template.
+func (g *Ground) render(ctx context.Context, c Cluster, helm string, more ...string) ([]byte, error) {
 	repository, tag, _ := strings.Cut(g.Godwit.Name, ":")
 	args := []string{
-		"tool", "-modfile=.tools/helm/go.mod", "helm", "template", "godwit", "deploy/chart", "--namespace", Namespace,
-		"--set", "clusterName=" + c.Name, "--set", "image.repository=" + repository, "--set", "image.tag=" + tag,
+		"template", "godwit", "deploy/chart", "--namespace", Namespace,
+		"--set", "clusterName=" + c.Name, "--set", "rules.enabled=true", "--set", "hooks.enabled=true", "--set", "image.repository=" + repository, "--set", "image.tag=" + tag,
 	}
-	if g.sandbox != nil {
-		// The tag stays while the image changes: this is what lets pods roll.
-		digest, err := digest(g.Godwit.Archive)
-		if err != nil {
-			return nil, err
-		}
-		for _, part := range []string{"controller", "node"} {
-			args = append(args, "--set-string", part+".podAnnotations.image-archive="+digest)
-		}
-	}
-	return command{dir: g.Root}.run(ctx, "go", args...)
+	return command{dir: g.Root}.run(ctx, helm, append(args, more...)...)
 }
 
 func digest(file string) (string, error) {

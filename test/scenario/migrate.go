@@ -18,6 +18,18 @@ func (g *Ground) Migrate(ctx context.Context, namespace, name, pair string, show
 	return err
 }
 
+// MigrationOf is what a user would apply; lines of its spec may follow.
+func MigrationOf(namespace, name, pair string, namespaces ...string) string {
+	return fmt.Sprintf(`apiVersion: godwit.io/v1alpha1
+kind: Migration
+metadata: {name: %s, namespace: %s}
+spec:
+  clusterPair: %s
+  startApplications: true
+  namespaces: [%s]
+`, name, namespace, pair, strings.Join(namespaces, ", "))
+}
+
 // Migration reads one Migration of the source.
 func (g *Ground) Migration(ctx context.Context, namespace, name string) (api.Migration, error) {
 	return Get[api.Migration](ctx, g.Source, "-n", namespace, "migrations.godwit.io", name)
@@ -32,6 +44,16 @@ func (g *Ground) AwaitMigration(ctx context.Context, namespace, name string, pat
 		m, err = g.Migration(ctx, namespace, name)
 		return m.Status.Stage == api.MigrationStageFinal, Describe(m), err
 	})
+	return m, err
+}
+
+// AwaitSuccess waits until the Migration is final, and tells any other end than
+// success.
+func (g *Ground) AwaitSuccess(ctx context.Context, namespace, name string, patience time.Duration) (api.Migration, error) {
+	m, err := g.AwaitMigration(ctx, namespace, name, patience)
+	if err == nil && m.Status.Status != api.MigrationStatusSuccessful {
+		err = fmt.Errorf("Migration %s/%s ended otherwise: %s; resources %+v", namespace, name, Describe(m), m.Status.Resources)
+	}
 	return m, err
 }
 
@@ -52,70 +74,4 @@ func Describe(m api.Migration) string {
 func (g *Ground) DeleteMigration(ctx context.Context, namespace, name string) error {
 	_, err := g.Source.Kubectl(ctx, "-n", namespace, "delete", "migrations.godwit.io", name, "--ignore-not-found", "--timeout", "90s")
 	return err
-}
-
-// leaving is what a Migration makes for itself and has to take away again.
-// A line of kubectl's answer is "KIND NAMESPACE NAME and more".
-func leaving() [][]string {
-	columns := func(extra string) string {
-		return "custom-columns=KIND:.kind,NAMESPACE:.metadata.namespace,NAME:.metadata.name" + extra
-	}
-	return [][]string{
-		{"volumesnapshots.snapshot.storage.k8s.io", "-A", "-o", columns("")},
-		{"volumesnapshotcontents.snapshot.storage.k8s.io", "-o", columns("")},
-		{"volumetransfers.godwit.io", "-A", "-o", columns(",PHASE:.status.phase")},
-		{"standbies.godwit.io", "-A", "-o", columns(",PHASE:.status.phase")},
-		{"pods", "-n", Namespace, "-l", "app.kubernetes.io/part-of!=godwit", "-o", columns(",PHASE:.status.phase")},
-		{"persistentvolumeclaims", "-n", Namespace, "-o", columns(",PHASE:.status.phase")},
-	}
-}
-
-// Leftovers lists what Migrations made in the cluster for themselves and that is
-// still there: snapshots, transfers, standbys, holder pods and temporary claims
-// of any Migration, and volumes that only a temporary claim asked for.
-func Leftovers(ctx context.Context, c Cluster) ([]string, error) {
-	var left []string
-	for _, args := range leaving() {
-		out, err := c.Kubectl(ctx, append([]string{"get", "--no-headers"}, args...)...)
-		if err != nil {
-			return nil, err
-		}
-		left = append(left, lines(out)...)
-	}
-	out, err := c.Kubectl(ctx, "get", "pv", "--no-headers", "-o",
-		"custom-columns=KIND:.kind,NAME:.metadata.name,PHASE:.status.phase,FOR:.spec.claimRef.namespace,CLAIM:.spec.claimRef.name")
-	if err != nil {
-		return nil, err
-	}
-	for _, l := range lines(out) {
-		if fields := strings.Fields(l); len(fields) > 3 && (fields[2] != "Bound" || fields[3] == Namespace) {
-			left = append(left, l)
-		}
-	}
-	return left, nil
-}
-
-// AwaitNothingLeft waits until neither cluster holds leftovers. Kubernetes takes
-// a moment to end pods and to delete volumes.
-func (g *Ground) AwaitNothingLeft(ctx context.Context, patience time.Duration) error {
-	for _, c := range []Cluster{g.Source, g.Target} {
-		err := Await(ctx, patience, "nothing to be left in cluster "+c.Name, func(ctx context.Context) (bool, string, error) {
-			left, err := Leftovers(ctx, c)
-			return len(left) == 0, strings.Join(left, "; "), err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func lines(text string) []string {
-	var all []string
-	for l := range strings.Lines(text) {
-		if l = strings.Join(strings.Fields(l), " "); l != "" {
-			all = append(all, l)
-		}
-	}
-	return all
 }

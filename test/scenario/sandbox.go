@@ -17,6 +17,8 @@ type Sandbox struct {
 	Program, Sources string
 	// Dir keeps the sandbox's state; empty is the sandbox's own default.
 	Dir string
+	// ControlPlane has clusters without containers, which need no root.
+	ControlPlane bool
 	// Log gets the sandbox's progress.
 	Log io.Writer
 }
@@ -43,7 +45,11 @@ func (s Sandbox) show(ctx context.Context, args ...string) error {
 
 // Up brings the clusters and the object store up; what is up stays as it is.
 func (s Sandbox) Up(ctx context.Context, names ...string) ([]Cluster, error) {
-	if err := s.show(ctx, "up", "--clusters", strings.Join(names, ",")); err != nil {
+	args := []string{"up", "--clusters", strings.Join(names, ",")}
+	if s.ControlPlane {
+		args = append(args, "--control-plane")
+	}
+	if err := s.show(ctx, args...); err != nil {
 		return nil, err
 	}
 	clusters := make([]Cluster, 0, len(names))
@@ -56,9 +62,26 @@ func (s Sandbox) Up(ctx context.Context, names ...string) ([]Cluster, error) {
 		if err != nil {
 			return nil, fmt.Errorf("find kubectl: %w", err)
 		}
-		clusters = append(clusters, Cluster{Name: name, Kubeconfig: kubeconfig, Program: kubectl})
+		c, err := newCluster(name, kubeconfig, kubectl)
+		if err != nil {
+			return nil, err
+		}
+		clusters = append(clusters, c)
 	}
 	return clusters, nil
+}
+
+// Able says what keeps this machine from running nodes with containers.
+func (s Sandbox) Able(ctx context.Context) error {
+	_, err := s.run(ctx, "able")
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	_, said, found := strings.Cut(err.Error(), ": sandbox: ")
+	if !found {
+		return err
+	}
+	return errors.New(said)
 }
 
 // Load gives image archives to every node of the clusters.
@@ -130,15 +153,4 @@ func Root() (string, error) {
 		}
 		dir = parent
 	}
-}
-
-// Kill ends, without warning, the process of the cluster's nodes whose command
-// line begins with the words. None there is an error. It looks only inside the
-// node's own process namespace.
-func (g *Ground) Kill(ctx context.Context, c Cluster, words string) error {
-	if g.sandbox == nil {
-		return errors.New("processes of existing clusters are not ours to kill")
-	}
-	_, err := g.sandbox.run(ctx, "shell", c.Name, "--", "pkill", "-9", "-f", "^/usr/local/bin/"+words)
-	return err
 }

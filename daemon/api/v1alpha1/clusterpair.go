@@ -30,8 +30,20 @@ const (
 	OptionToken = "token"
 	// OptionBackupLocation names a BackupLocation of the pair's namespace.
 	OptionBackupLocation = "backuplocation"
-	// OptionMode is DisasterRecovery or OneTimeMigration.
+	// OptionMode is ModeDisasterRecovery or OneTimeMigration.
 	OptionMode = "mode"
+	// OptionBidirectional is true or false: whether the target may send back by
+	// the same pairing. Where it is not set, the mode says so.
+	OptionBidirectional = "bidirectional"
+
+	// ModeDisasterRecovery is the mode of pairs that serve both directions.
+	ModeDisasterRecovery = "DisasterRecovery"
+
+	// LabelDirection tells the ClusterPairs that stand for other clusters' pairs
+	// to this one, in Godwit's own namespace, from those that lead elsewhere.
+	LabelDirection = "godwit.io/direction"
+	// DirectionIncoming is the value of LabelDirection.
+	DirectionIncoming = "incoming"
 )
 
 // ClusterPair is trust from this cluster, the source, to another, the target.
@@ -83,12 +95,40 @@ type ClusterPairStatus struct {
 	PairID string `json:"pairID,omitempty"`
 	// +optional
 	CertificateExpires *metav1.Time `json:"certificateExpires,omitempty"`
+	// Upkeep tells how the pair's repository is kept.
+	// +optional
+	Upkeep *RepositoryUpkeep `json:"upkeep,omitempty"`
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// RepositoryUpkeep tells what retention and maintenance did in a repository.
+type RepositoryUpkeep struct {
+	// Done is when both were last gone through without trouble.
+	// +optional
+	Done *metav1.Time `json:"done,omitempty"`
+	// Points counts the recovery points in the repository, of both clusters.
+	// +optional
+	Points int64 `json:"points"`
+	// RemovedPoints and RemovedImages count what retention removed since the pair
+	// was made.
+	// +optional
+	RemovedPoints int64 `json:"removedPoints,omitempty"`
+	// +optional
+	RemovedImages int64 `json:"removedImages,omitempty"`
+	// Collected is when the space of what no image needs was last freed.
+	// +optional
+	Collected *metav1.Time `json:"collected,omitempty"`
+	// Message says what is in the way, or who maintains the repository instead.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// Failing is true where Message is trouble.
+	// +optional
+	Failing bool `json:"failing,omitempty"`
 }
 
 // ClusterPairList is a list of ClusterPair.

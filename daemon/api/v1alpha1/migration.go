@@ -19,10 +19,11 @@ const (
 )
 
 // MigrationStatusType is stork's word for how a Migration, a volume or a resource fares.
-// +kubebuilder:validation:Enum="";Pending;InProgress;Failed;PartialSuccess;Successful;Purged
+// Cancelled and RolledBack are Godwit's own.
+// +kubebuilder:validation:Enum="";Pending;InProgress;Failed;PartialSuccess;Successful;Purged;Cancelled;RolledBack
 type MigrationStatusType string
 
-// The values that stork knows.
+// The values.
 const (
 	MigrationStatusInitial        MigrationStatusType = ""
 	MigrationStatusPending        MigrationStatusType = "Pending"
@@ -31,6 +32,8 @@ const (
 	MigrationStatusPartialSuccess MigrationStatusType = "PartialSuccess"
 	MigrationStatusSuccessful     MigrationStatusType = "Successful"
 	MigrationStatusPurged         MigrationStatusType = "Purged"
+	MigrationStatusCancelled      MigrationStatusType = "Cancelled"
+	MigrationStatusRolledBack     MigrationStatusType = "RolledBack"
 )
 
 // TransferMethod says how a volume is to be read.
@@ -67,14 +70,18 @@ type Migration struct {
 }
 
 // MigrationSpec says what to move, and where to.
+// +kubebuilder:validation:XValidation:rule="!(has(self.stage) && self.stage && has(self.quiesce) && self.quiesce)",message="a stage run stops nothing: leave out quiesce, or stage"
+// +kubebuilder:validation:XValidation:rule="!(has(self.stage) && self.stage && has(self.precopy))",message="a stage run is one round: leave out precopy, or stage"
+// +kubebuilder:validation:XValidation:rule="!(has(self.activate) && self.activate) || (has(self.quiesce) && self.quiesce && has(self.startApplications) && self.startApplications)",message="activate needs quiesce and startApplications: the application may run on one side only"
+// +kubebuilder:validation:XValidation:rule="(has(self.namespaces) && size(self.namespaces) > 0) || (has(self.namespaceSelectors) && size(self.namespaceSelectors) > 0)",message="nothing to move: name spec.namespaces, or spec.namespaceSelectors"
 type MigrationSpec struct {
 	// ClusterPair is the name of a ClusterPair in the namespace of the Migration.
 	// +kubebuilder:validation:MinLength=1
 	ClusterPair string `json:"clusterPair"`
 	// Namespaces to move. Outside the admin namespace it may only be the
 	// Migration's own.
-	// +kubebuilder:validation:MinItems=1
-	Namespaces []string `json:"namespaces"`
+	// +optional
+	Namespaces []string `json:"namespaces,omitempty"`
 	// IncludeResources moves the objects too; false moves the volumes and their claims only.
 	// +optional
 	// +kubebuilder:default=true
@@ -121,22 +128,31 @@ type MigrationSpec struct {
 	// +optional
 	// +kubebuilder:default=Auto
 	Method TransferMethod `json:"method,omitempty"`
-	// AdminClusterPair is not served yet: a Migration that names one is refused.
+	// Volumes say what becomes of single claims: the first rule that matches counts.
+	// +optional
+	// +kubebuilder:validation:MaxItems=200
+	Volumes []VolumeRule `json:"volumes,omitempty"`
+	// Limits hold a Migration back that is larger than was meant.
+	// +optional
+	Limits        *Limits `json:"limits,omitempty"`
+	ObjectOptions `json:",inline"`
+	LifeOptions   `json:",inline"`
+	RuleOptions   `json:",inline"`
+	HookOptions   `json:",inline"`
+	// AdminClusterPair is an admin pair of the admin namespace, to the same cluster.
+	// It answers for what has no namespace, and for namespaces with their labels;
+	// all else goes by ClusterPair.
 	// +optional
 	AdminClusterPair string `json:"adminClusterPair,omitempty"`
-	// PreExecRule is not served yet: a Migration that names one is refused.
-	// +optional
-	PreExecRule string `json:"preExecRule,omitempty"`
-	// PostExecRule is not served yet: a Migration that names one is refused.
-	// +optional
-	PostExecRule string `json:"postExecRule,omitempty"`
-	// TransformSpecs is not served yet: a Migration that names one is refused.
+	// TransformSpecs are ResourceTransformations. Each must be in every namespace
+	// that moves.
 	// +optional
 	TransformSpecs []string `json:"transformSpecs,omitempty"`
-	// NamespaceSelectors is not served yet: a Migration that has some is refused.
+	// NamespaceSelectors: a namespace with any of these labels moves too.
 	// +optional
 	NamespaceSelectors map[string]string `json:"namespaceSelectors,omitempty"`
-	// PurgeDeletedResources is not served yet: a Migration that sets it is refused.
+	// PurgeDeletedResources deletes on the target what an earlier run brought and
+	// the source no longer has.
 	// +optional
 	PurgeDeletedResources *bool `json:"purgeDeletedResources,omitempty"`
 }
@@ -147,9 +163,23 @@ type MigrationStatus struct {
 	Stage MigrationStageType `json:"stage"`
 	// +optional
 	Status MigrationStatusType `json:"status"`
+	// Namespaces that move.
+	// +optional
+	Namespaces []string `json:"namespaces,omitempty"`
 	// Round names the recovery point of this run.
 	// +optional
 	Round string `json:"round,omitempty"`
+	// ReadVersions are the API versions, by kind and group, in which objects are read
+	// where the target does not serve the one that this cluster prefers.
+	// +optional
+	ReadVersions map[string]string `json:"readVersions,omitempty"`
+	LifeStatus   `json:",inline"`
+	// Rules tells how preExecRule and postExecRule fare.
+	// +optional
+	Rules *RuleStatus `json:"rules,omitempty"`
+	// Hooks tells how the hooks fare that have begun.
+	// +optional
+	Hooks []HookStatus `json:"hooks,omitempty"`
 	// +optional
 	Resources []MigrationResourceInfo `json:"resources,omitempty"`
 	// +optional
@@ -162,6 +192,9 @@ type MigrationStatus struct {
 	ResourceMigrationFinishTimestamp *metav1.Time `json:"resourceMigrationFinishTimestamp,omitempty"`
 	// +optional
 	Summary *MigrationSummary `json:"summary,omitempty"`
+	// Plan is set by a dry run.
+	// +optional
+	Plan *MigrationPlan `json:"plan,omitempty"`
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// +optional
@@ -180,6 +213,9 @@ type MigrationResourceInfo struct {
 	Kind    string              `json:"kind"`
 	Status  MigrationStatusType `json:"status"`
 	Reason  string              `json:"reason"`
+	// TransformedBy names what changed the object on its way.
+	// +optional
+	TransformedBy []string `json:"transformedBy,omitempty"`
 }
 
 // MigrationVolumeInfo tells how one volume fares.
@@ -208,9 +244,10 @@ type MigrationVolumeInfo struct {
 	// Live says that the volume is read while in use, since it has no snapshots.
 	// +optional
 	Live bool `json:"live,omitempty"`
-	// Step is Snapshot, Backup, Restore or Done.
+	// Step is Snapshot, Backup, Stored, Restore or Done.
 	// +optional
-	Step string `json:"step,omitempty"`
+	Step        string `json:"step,omitempty"`
+	VolumeRound `json:",inline"`
 	// TargetVolume is the PersistentVolume on the target.
 	// +optional
 	TargetVolume string `json:"targetVolume,omitempty"`

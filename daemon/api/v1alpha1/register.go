@@ -20,9 +20,18 @@ func GroupVersion() schema.GroupVersion {
 // AddToScheme registers all kinds of this package.
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion(),
+		&Action{}, &ActionList{},
+		&ApplicationRegistration{}, &ApplicationRegistrationList{},
 		&BackupLocation{}, &BackupLocationList{},
 		&ClusterPair{}, &ClusterPairList{},
+		&Drill{}, &DrillList{},
 		&Migration{}, &MigrationList{},
+		&MigrationSchedule{}, &MigrationScheduleList{},
+		&NamespacedSchedulePolicy{}, &NamespacedSchedulePolicyList{},
+		&Rule{}, &RuleList{},
+		&SchedulePolicy{}, &SchedulePolicyList{},
+		&ResourceTransformation{}, &ResourceTransformationList{},
+		&TransferLimit{}, &TransferLimitList{},
 		&Standby{}, &StandbyList{},
 		&VolumeTransfer{}, &VolumeTransferList{},
 	)

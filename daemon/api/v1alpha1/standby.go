@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // StandbyPhase tells how far the target is with a round.
@@ -25,7 +26,12 @@ const (
 // +kubebuilder:resource:categories=godwit
 // +kubebuilder:printcolumn:name="Application",type=string,JSONPath=`.spec.application`
 // +kubebuilder:printcolumn:name="Round",type=string,JSONPath=`.status.round`
+// +kubebuilder:printcolumn:name="Lag",type=date,JSONPath=`.status.taken`
 // +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Activatable",type=boolean,JSONPath=`.status.activatable.ready`
+// +kubebuilder:printcolumn:name="Points",type=integer,JSONPath=`.status.points.total`
+// +kubebuilder:printcolumn:name="Bytes",type=integer,JSONPath=`.status.sizeBytes`,priority=1
+// +kubebuilder:printcolumn:name="Epoch",type=integer,JSONPath=`.status.epoch`,priority=1
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.message`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type Standby struct {
@@ -50,9 +56,72 @@ type StandbySpec struct {
 	StartApplications bool `json:"startApplications"`
 	// IncludeResources applies the objects.
 	IncludeResources bool `json:"includeResources"`
+	// Stage brings the volumes forward and goes no further.
+	// +optional
+	Stage bool `json:"stage,omitempty"`
+	// AwaitVouch starts nothing before Vouched is set.
+	// +optional
+	AwaitVouch bool `json:"awaitVouch,omitempty"`
+	// Vouched is the admin pair that answers for a round's objects without a
+	// namespace, and for its namespaces.
+	// +optional
+	Vouched *StandbyVouch `json:"vouched,omitempty"`
+	// Activation, where set, gives the application its volumes and starts it,
+	// whatever becomes of the source: from then on no round of the source is taken.
+	// +optional
+	Activation *StandbyActivation `json:"activation,omitempty"`
+	// Snapshots is of how many rounds CSI snapshots of the volumes are kept on this
+	// cluster, each taken when the round was reached. It is set here, on the target:
+	// the source's rounds leave it as it is.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	Snapshots int32 `json:"snapshots,omitempty"`
+	// Drill, where set, makes this the copy of a drill.
+	// +optional
+	Drill *StandbyDrill `json:"drill,omitempty"`
+	// Cancel takes the volumes back to the round that was reached before.
+	// +optional
+	Cancel bool `json:"cancel,omitempty"`
+	// Rollback takes back a round that was handed over.
+	// +optional
+	Rollback *StandbyRollback `json:"rollback,omitempty"`
+	// Verify says how the volumes are checked.
+	// +optional
+	Verify VerifyMode `json:"verify,omitempty"`
 	// Volumes that the target provides.
 	// +optional
 	Volumes []StandbyClaim `json:"volumes,omitempty"`
+}
+
+// StandbyVouch says who answers for which round.
+type StandbyVouch struct {
+	// PairID is the admin pair.
+	PairID string `json:"pairID"`
+	// Round is the only one that it answers for.
+	Round string `json:"round"`
+}
+
+// StandbyActivation says what to activate.
+type StandbyActivation struct {
+	// Round to activate; the newest one that was sealed for this standby's volumes
+	// when empty.
+	// +optional
+	Round string `json:"round,omitempty"`
+	// Planned says that the source asked for it, which has stopped the application:
+	// it may take it back until the epoch is raised.
+	// +optional
+	Planned bool `json:"planned,omitempty"`
+}
+
+// StandbyRollback says how to take a round back.
+type StandbyRollback struct {
+	// Request tells one wish from the next: one that was refused may come again.
+	Request int64 `json:"request"`
+	// DropWrites throws away what was written to the volumes since they were handed
+	// over; without it a rollback is refused where anything was.
+	// +optional
+	DropWrites bool `json:"dropWrites,omitempty"`
 }
 
 // StandbyClaim is one volume that the target provides.
@@ -73,18 +142,58 @@ type StandbyClaim struct {
 type StandbyStatus struct {
 	// +optional
 	Phase StandbyPhase `json:"phase,omitempty"`
-	// Round that the standby holds, whole.
+	// Round that the standby holds, whole; empty while another is being brought up.
 	// +optional
 	Round string `json:"round,omitempty"`
+	// Bringing is the round that the rest of the status speaks of.
+	// +optional
+	Bringing string `json:"bringing,omitempty"`
+	// Activating says that the rest of the status speaks of its activation.
+	// +optional
+	Activating bool `json:"activating,omitempty"`
+	// Epoch of the application since this standby was activated; zero before.
+	// +optional
+	Epoch int64 `json:"epoch,omitempty"`
+	// Previous is the round that it held before this one, to go back to, and Claims
+	// are the volumes of the round that it held last.
+	// +optional
+	Previous string `json:"previous,omitempty"`
+	// +optional
+	Claims []StandbyClaim `json:"claims,omitempty"`
 	// +optional
 	Message string `json:"message,omitempty"`
 	// +optional
 	Volumes []StandbyVolume `json:"volumes,omitempty"`
 	// +optional
 	Resources []MigrationResourceInfo `json:"resources,omitempty"`
+	// Comparing is the request of the rollback that the volumes are compared for.
+	// +optional
+	Comparing int64 `json:"comparing,omitempty"`
+	// TakesBack says that the objects go when the Migration is deleted.
+	// +optional
+	TakesBack bool `json:"takesBack,omitempty"`
 	// Reached is when Round was reached.
 	// +optional
 	Reached *metav1.Time `json:"reached,omitempty"`
+	// Taken is when the oldest snapshot of Round was taken on the source: what was
+	// written there since would be lost.
+	// +optional
+	Taken *metav1.Time `json:"taken,omitempty"`
+	// SizeBytes is what the volumes of Round come to.
+	// +optional
+	SizeBytes int64 `json:"sizeBytes,omitempty"`
+	// Snapshots are the rounds of which this cluster keeps CSI snapshots, the newest
+	// first.
+	// +optional
+	// +listType=atomic
+	Snapshots []StandbySnapshot `json:"snapshots,omitempty"`
+	// Activatable says whether the volumes of a standby at rest could be handed over to
+	// the application now; unset once it is activated.
+	// +optional
+	Activatable *StandbyActivatable `json:"activatable,omitempty"`
+	// Points are the recovery points that the repository has.
+	// +optional
+	Points *RecoveryPoints `json:"points,omitempty"`
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// +optional
@@ -93,10 +202,45 @@ type StandbyStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
+// StandbyActivatable foresees an activation.
+type StandbyActivatable struct {
+	// Round that it would be of.
+	Round string `json:"round"`
+	Ready bool   `json:"ready"`
+	// Message says what is held, or what is in the way.
+	Message string `json:"message"`
+}
+
+// StandbySnapshot is one round that CSI snapshots keep.
+type StandbySnapshot struct {
+	Round string `json:"round"`
+	// Taken is when the source's snapshots of the round were.
+	// +optional
+	Taken *metav1.Time `json:"taken,omitempty"`
+	// Ready says that all snapshots can be opened.
+	// +optional
+	Ready bool `json:"ready,omitempty"`
+	// Volumes names the VolumeSnapshot, in this namespace, of each claim.
+	// +optional
+	Volumes []SnapshotOfClaim `json:"volumes,omitempty"`
+}
+
+// SnapshotOfClaim is the VolumeSnapshot of one standby volume.
+type SnapshotOfClaim struct {
+	// Namespace and Name are those of the application's claim.
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// Snapshot is the VolumeSnapshot's name.
+	Snapshot string `json:"snapshot"`
+}
+
 // StandbyVolume tells how one volume of a standby fares.
 type StandbyVolume struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
+	// Into is the claim's namespace on this cluster, where it is another.
+	// +optional
+	Into string `json:"into,omitempty"`
 	// Volume is the PersistentVolume.
 	// +optional
 	Volume string `json:"volume,omitempty"`
@@ -110,12 +254,41 @@ type StandbyVolume struct {
 	Filesystem string `json:"filesystem,omitempty"`
 	// +optional
 	ImageBytes int64 `json:"imageBytes,omitempty"`
+	// Taken is when the snapshot was taken that Wants was made of.
+	// +optional
+	Taken *metav1.Time `json:"taken,omitempty"`
 	// Image that it holds, whole; empty while one is being applied.
 	// +optional
 	Image string `json:"image,omitempty"`
+	// From is what it held before the one that is being applied; empty for unknown.
+	// +optional
+	From string `json:"from,omitempty"`
+	// Leaving says that the round that is being brought up does not have it.
+	// +optional
+	Leaving bool `json:"leaving,omitempty"`
+	// Claim is the uid of the claim that Image and From are about: another claim of
+	// its name holds something else.
+	// +optional
+	Claim types.UID `json:"claim,omitempty"`
 	// HandedOver says that the application's claim has it.
 	// +optional
 	HandedOver bool `json:"handedOver,omitempty"`
+	// Compared says that it was compared with Image for a rollback, and Written what
+	// was written to it since, or why that cannot be known; empty for nothing.
+	// +optional
+	Compared bool `json:"compared,omitempty"`
+	// +optional
+	Written string `json:"written,omitempty"`
+	// Adopting says that the application's claim, which the application had before it
+	// moved away, is being made this standby volume.
+	// +optional
+	Adopting bool `json:"adopting,omitempty"`
+	// Adopted says that it was: its storage outlives the Standby.
+	// +optional
+	Adopted bool `json:"adopted,omitempty"`
+	// Kept is the VolumeSnapshot of what it held before it was adopted.
+	// +optional
+	Kept string `json:"kept,omitempty"`
 	// Failed says that it never will hold the image; Reason says why.
 	// +optional
 	Failed bool `json:"failed,omitempty"`
@@ -129,6 +302,9 @@ type StandbyVolume struct {
 	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"`
 	// +optional
 	SecondsLeft int64 `json:"secondsLeft,omitempty"`
+	// BytesWritten went to the volume in this round.
+	// +optional
+	BytesWritten int64 `json:"bytesWritten,omitempty"`
 }
 
 // StandbyList is a list of Standby.

@@ -6,7 +6,7 @@ import (
 )
 
 // TransferDirection says which way bytes go.
-// +kubebuilder:validation:Enum=Upload;Apply
+// +kubebuilder:validation:Enum=Upload;Apply;Compare
 type TransferDirection string
 
 // The directions.
@@ -15,6 +15,8 @@ const (
 	Upload TransferDirection = "Upload"
 	// Apply brings a volume to an image.
 	Apply TransferDirection = "Apply"
+	// Compare reads a volume and says where it differs from an image.
+	Compare TransferDirection = "Compare"
 )
 
 // TransferPhase tells how far a transfer is.
@@ -42,6 +44,7 @@ const (
 // +kubebuilder:printcolumn:name="Done",type=integer,JSONPath=`.status.progress.bytesDone`
 // +kubebuilder:printcolumn:name="Total",type=integer,JSONPath=`.status.progress.bytesTotal`
 // +kubebuilder:printcolumn:name="Rate",type=integer,JSONPath=`.status.progress.bytesPerSecond`,priority=1
+// +kubebuilder:printcolumn:name="Method",type=string,JSONPath=`.status.method`,priority=1
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.message`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type VolumeTransfer struct {
@@ -84,12 +87,26 @@ type VolumeTransferSpec struct {
 	// Taken is the moment that the volume is of (Upload).
 	// +optional
 	Taken *metav1.Time `json:"taken,omitempty"`
-	// Image is what to bring the volume to (Apply).
+	// Image is what to bring the volume to (Apply), or to compare it with (Compare).
 	// +optional
 	Image string `json:"image,omitempty"`
 	// From is the image that the volume holds (Apply), or the parent (Upload); empty for unknown.
 	// +optional
 	From string `json:"from,omitempty"`
+	// Verify says how what was written is checked (Apply); ReadBack when empty.
+	// +optional
+	Verify VerifyMode `json:"verify,omitempty"`
+	// Reconcile reads all that the volume holds, whatever that is, and writes only
+	// what differs from the image (Apply of blocks).
+	// +optional
+	Reconcile bool `json:"reconcile,omitempty"`
+	// Snapshot lets the storage be asked what to read (Upload of blocks).
+	// +optional
+	Snapshot *TransferSnapshot `json:"snapshot,omitempty"`
+	// Base lets the storage be asked what changed (Upload of blocks); without it,
+	// or where it is gone, all that is allocated is read.
+	// +optional
+	Base *TransferBase `json:"base,omitempty"`
 }
 
 // TransferProgress counts bytes.
@@ -132,11 +149,27 @@ type VolumeTransferStatus struct {
 	// Method is the rung of the ladder that Upload used.
 	// +optional
 	Method string `json:"method,omitempty"`
+	// MethodReason says why, and why no better rung was possible.
+	// +optional
+	MethodReason string `json:"methodReason,omitempty"`
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// +optional
 	Progress TransferProgress `json:"progress,omitempty"`
+	// Differs says where the volume differs from the image (Compare); empty for nowhere.
+	// +optional
+	Differs string `json:"differs,omitempty"`
 	// Message says why it failed, or what it waits for.
 	// +optional
 	Message string `json:"message,omitempty"`
+	// Furthest is the most that BytesDone was in any attempt, LastProgress when it was
+	// reached: a transfer that gets no further for long is given up.
+	// +optional
+	Furthest int64 `json:"furthest,omitempty"`
+	// +optional
+	LastProgress *metav1.Time `json:"lastProgress,omitempty"`
 	// Attempts counts starts.
 	// +optional
 	Attempts int32 `json:"attempts,omitempty"`

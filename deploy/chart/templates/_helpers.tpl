@@ -37,3 +37,56 @@ HOST:PORT for tokens; empty where it is not known. Kubernetes puts in NODE_IP.
 {{- printf "$(NODE_IP):%d" (int $service.nodePort) -}}
 {{- end -}}
 {{- end -}}
+
+{{/* nfs.folder is where one of the value nfs is mounted, in every pod. */}}
+{{- define "godwit.nfsFolder" -}}
+/nfs/{{ .server | replace ":" "-" }}{{ .path }}
+{{- end }}
+
+{{- define "godwit.nfsMounts" -}}
+{{- range $i, $export := .Values.nfs }}
+- name: nfs-{{ $i }}
+  mountPath: {{ include "godwit.nfsFolder" $export | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "godwit.nfsVolumes" -}}
+{{- range $i, $export := .Values.nfs }}
+- name: nfs-{{ $i }}
+  nfs:
+    server: {{ $export.server | quote }}
+    path: {{ $export.path | quote }}
+{{- end }}
+{{- end }}
+
+{{/*
+The rules of a role that `make generate` wrote: of what kind in which file.
+Called with the root, file and kind.
+*/}}
+{{- define "godwit.rules" -}}
+{{- range $document := splitList "\n---\n" (printf "\n%s" (.root.Files.Get (printf "files/rbac/%s.yaml" .file))) }}
+{{- $role := fromYaml $document }}
+{{- if eq ($role.kind | default "") $.kind }}
+{{ toYaml $role.rules }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The rule that lets names be asked for. */}}
+{{- define "godwit.names" -}}
+- ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
+{{- end -}}
+
+{{/* The rule of one of networkPolicy.egress' ways out. */}}
+{{- define "godwit.way" -}}
+- to:
+    {{- toYaml .to | nindent 4 }}
+  ports:
+    {{- range .ports }}
+    - {port: {{ int . }}, protocol: TCP}
+    {{- else }}
+    - {port: 1, endPort: 65535, protocol: TCP}
+    {{- end }}
+{{- end -}}

@@ -35,7 +35,12 @@ type RedeemRequest struct {
 	// certificate_request is a DER PKCS#10 request.
 	CertificateRequest []byte `protobuf:"bytes,6,opt,name=certificate_request,json=certificateRequest,proto3" json:"certificate_request,omitempty"`
 	// sealing_key is the caller's Ed25519 public key, for its recovery points.
-	SealingKey    []byte `protobuf:"bytes,7,opt,name=sealing_key,json=sealingKey,proto3" json:"sealing_key,omitempty"`
+	SealingKey []byte `protobuf:"bytes,7,opt,name=sealing_key,json=sealingKey,proto3" json:"sealing_key,omitempty"`
+	// name is that of the caller's ClusterPair.
+	Name string `protobuf:"bytes,8,opt,name=name,proto3" json:"name,omitempty"`
+	// return_token is a token of the caller by which the target may pair the
+	// other way. It is never logged.
+	ReturnToken   string `protobuf:"bytes,9,opt,name=return_token,json=returnToken,proto3" json:"return_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -117,6 +122,20 @@ func (x *RedeemRequest) GetSealingKey() []byte {
 		return x.SealingKey
 	}
 	return nil
+}
+
+func (x *RedeemRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RedeemRequest) GetReturnToken() string {
+	if x != nil {
+		return x.ReturnToken
+	}
+	return ""
 }
 
 type RedeemResponse struct {
@@ -283,7 +302,11 @@ type CheckResponse struct {
 	PairId             string                 `protobuf:"bytes,2,opt,name=pair_id,json=pairId,proto3" json:"pair_id,omitempty"`
 	CertificateExpires *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=certificate_expires,json=certificateExpires,proto3" json:"certificate_expires,omitempty"`
 	// storage_error is empty when the target can reach the repository.
-	StorageError  string `protobuf:"bytes,4,opt,name=storage_error,json=storageError,proto3" json:"storage_error,omitempty"`
+	StorageError string `protobuf:"bytes,4,opt,name=storage_error,json=storageError,proto3" json:"storage_error,omitempty"`
+	// endpoints are the host:ports at which the target says it can be reached.
+	Endpoints []string `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// authority is the fingerprint of the authority that signs now.
+	Authority     []byte `protobuf:"bytes,6,opt,name=authority,proto3" json:"authority,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -346,6 +369,20 @@ func (x *CheckResponse) GetStorageError() string {
 	return ""
 }
 
+func (x *CheckResponse) GetEndpoints() []string {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+func (x *CheckResponse) GetAuthority() []byte {
+	if x != nil {
+		return x.Authority
+	}
+	return nil
+}
+
 type RenewRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// certificate_request is a DER PKCS#10 request.
@@ -394,7 +431,10 @@ func (x *RenewRequest) GetCertificateRequest() []byte {
 type RenewResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// certificate is DER.
-	Certificate   []byte `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Certificate []byte `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// authority is the DER of the CA that signed it, which the caller trusts from
+	// now on.
+	Authority     []byte `protobuf:"bytes,2,opt,name=authority,proto3" json:"authority,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -436,11 +476,387 @@ func (x *RenewResponse) GetCertificate() []byte {
 	return nil
 }
 
+func (x *RenewResponse) GetAuthority() []byte {
+	if x != nil {
+		return x.Authority
+	}
+	return nil
+}
+
+type RecoverRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// certificate is the one that expired, DER.
+	Certificate []byte `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// certificate_request is a DER PKCS#10 request of the same key.
+	CertificateRequest []byte `protobuf:"bytes,2,opt,name=certificate_request,json=certificateRequest,proto3" json:"certificate_request,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *RecoverRequest) Reset() {
+	*x = RecoverRequest{}
+	mi := &file_godwit_v1_pairing_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverRequest) ProtoMessage() {}
+
+func (x *RecoverRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_pairing_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverRequest.ProtoReflect.Descriptor instead.
+func (*RecoverRequest) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RecoverRequest) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *RecoverRequest) GetCertificateRequest() []byte {
+	if x != nil {
+		return x.CertificateRequest
+	}
+	return nil
+}
+
+type RecoverResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// certificate and authority are as in RenewResponse.
+	Certificate   []byte `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Authority     []byte `protobuf:"bytes,2,opt,name=authority,proto3" json:"authority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoverResponse) Reset() {
+	*x = RecoverResponse{}
+	mi := &file_godwit_v1_pairing_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverResponse) ProtoMessage() {}
+
+func (x *RecoverResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_pairing_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverResponse.ProtoReflect.Descriptor instead.
+func (*RecoverResponse) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RecoverResponse) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *RecoverResponse) GetAuthority() []byte {
+	if x != nil {
+		return x.Authority
+	}
+	return nil
+}
+
+type ReplacePasswordRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// repository_password is never logged.
+	RepositoryPassword string `protobuf:"bytes,1,opt,name=repository_password,json=repositoryPassword,proto3" json:"repository_password,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *ReplacePasswordRequest) Reset() {
+	*x = ReplacePasswordRequest{}
+	mi := &file_godwit_v1_pairing_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplacePasswordRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplacePasswordRequest) ProtoMessage() {}
+
+func (x *ReplacePasswordRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_pairing_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplacePasswordRequest.ProtoReflect.Descriptor instead.
+func (*ReplacePasswordRequest) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ReplacePasswordRequest) GetRepositoryPassword() string {
+	if x != nil {
+		return x.RepositoryPassword
+	}
+	return ""
+}
+
+type ReplacePasswordResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplacePasswordResponse) Reset() {
+	*x = ReplacePasswordResponse{}
+	mi := &file_godwit_v1_pairing_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplacePasswordResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplacePasswordResponse) ProtoMessage() {}
+
+func (x *ReplacePasswordResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_pairing_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplacePasswordResponse.ProtoReflect.Descriptor instead.
+func (*ReplacePasswordResponse) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{9}
+}
+
+type ReplaceSealingKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// sealing_key is the caller's new Ed25519 public key.
+	SealingKey []byte `protobuf:"bytes,1,opt,name=sealing_key,json=sealingKey,proto3" json:"sealing_key,omitempty"`
+	// sealed_before has the SHA-256 of each statement of a recovery point that goes on
+	// counting, in ascending order, one after the other.
+	SealedBefore []byte `protobuf:"bytes,2,opt,name=sealed_before,json=sealedBefore,proto3" json:"sealed_before,omitempty"`
+	// by_former and by_new are signatures of both keys over the pair's id, the new key
+	// and sealed_before.
+	ByFormer      []byte `protobuf:"bytes,3,opt,name=by_former,json=byFormer,proto3" json:"by_former,omitempty"`
+	ByNew         []byte `protobuf:"bytes,4,opt,name=by_new,json=byNew,proto3" json:"by_new,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplaceSealingKeyRequest) Reset() {
+	*x = ReplaceSealingKeyRequest{}
+	mi := &file_godwit_v1_pairing_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplaceSealingKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplaceSealingKeyRequest) ProtoMessage() {}
+
+func (x *ReplaceSealingKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_pairing_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplaceSealingKeyRequest.ProtoReflect.Descriptor instead.
+func (*ReplaceSealingKeyRequest) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ReplaceSealingKeyRequest) GetSealingKey() []byte {
+	if x != nil {
+		return x.SealingKey
+	}
+	return nil
+}
+
+func (x *ReplaceSealingKeyRequest) GetSealedBefore() []byte {
+	if x != nil {
+		return x.SealedBefore
+	}
+	return nil
+}
+
+func (x *ReplaceSealingKeyRequest) GetByFormer() []byte {
+	if x != nil {
+		return x.ByFormer
+	}
+	return nil
+}
+
+func (x *ReplaceSealingKeyRequest) GetByNew() []byte {
+	if x != nil {
+		return x.ByNew
+	}
+	return nil
+}
+
+type ReplaceSealingKeyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplaceSealingKeyResponse) Reset() {
+	*x = ReplaceSealingKeyResponse{}
+	mi := &file_godwit_v1_pairing_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplaceSealingKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplaceSealingKeyResponse) ProtoMessage() {}
+
+func (x *ReplaceSealingKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_pairing_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplaceSealingKeyResponse.ProtoReflect.Descriptor instead.
+func (*ReplaceSealingKeyResponse) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{11}
+}
+
+type LeaveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveRequest) Reset() {
+	*x = LeaveRequest{}
+	mi := &file_godwit_v1_pairing_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveRequest) ProtoMessage() {}
+
+func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_pairing_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
+func (*LeaveRequest) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{12}
+}
+
+type LeaveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveResponse) Reset() {
+	*x = LeaveResponse{}
+	mi := &file_godwit_v1_pairing_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveResponse) ProtoMessage() {}
+
+func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_pairing_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
+func (*LeaveResponse) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{13}
+}
+
 var File_godwit_v1_pairing_proto protoreflect.FileDescriptor
 
 const file_godwit_v1_pairing_proto_rawDesc = "" +
 	"\n" +
-	"\x17godwit/v1/pairing.proto\x12\tgodwit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x01\n" +
+	"\x17godwit/v1/pairing.proto\x12\tgodwit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x02\n" +
 	"\rRedeemRequest\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\fR\x06secret\x12\x1d\n" +
@@ -450,7 +866,9 @@ const file_godwit_v1_pairing_proto_rawDesc = "" +
 	"\tnamespace\x18\x05 \x01(\tR\tnamespace\x12/\n" +
 	"\x13certificate_request\x18\x06 \x01(\fR\x12certificateRequest\x12\x1f\n" +
 	"\vsealing_key\x18\a \x01(\fR\n" +
-	"sealingKey\"\xe8\x02\n" +
+	"sealingKey\x12\x12\n" +
+	"\x04name\x18\b \x01(\tR\x04name\x12!\n" +
+	"\freturn_token\x18\t \x01(\tR\vreturnToken\"\xe8\x02\n" +
 	"\x0eRedeemResponse\x12\x17\n" +
 	"\apair_id\x18\x01 \x01(\tR\x06pairId\x12 \n" +
 	"\vcertificate\x18\x02 \x01(\fR\vcertificate\x12\x1c\n" +
@@ -466,21 +884,46 @@ const file_godwit_v1_pairing_proto_rawDesc = "" +
 	"\x11repository_prefix\x18\t \x01(\tR\x10repositoryPrefix\x12'\n" +
 	"\x0fbackup_location\x18\n" +
 	" \x01(\tR\x0ebackupLocation\"\x0e\n" +
-	"\fCheckRequest\"\xb9\x01\n" +
+	"\fCheckRequest\"\xf5\x01\n" +
 	"\rCheckResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
 	"\apair_id\x18\x02 \x01(\tR\x06pairId\x12K\n" +
 	"\x13certificate_expires\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x12certificateExpires\x12#\n" +
-	"\rstorage_error\x18\x04 \x01(\tR\fstorageError\"?\n" +
+	"\rstorage_error\x18\x04 \x01(\tR\fstorageError\x12\x1c\n" +
+	"\tendpoints\x18\x05 \x03(\tR\tendpoints\x12\x1c\n" +
+	"\tauthority\x18\x06 \x01(\fR\tauthority\"?\n" +
 	"\fRenewRequest\x12/\n" +
-	"\x13certificate_request\x18\x01 \x01(\fR\x12certificateRequest\"1\n" +
+	"\x13certificate_request\x18\x01 \x01(\fR\x12certificateRequest\"O\n" +
 	"\rRenewResponse\x12 \n" +
-	"\vcertificate\x18\x01 \x01(\fR\vcertificate2\xc7\x01\n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x1c\n" +
+	"\tauthority\x18\x02 \x01(\fR\tauthority\"c\n" +
+	"\x0eRecoverRequest\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12/\n" +
+	"\x13certificate_request\x18\x02 \x01(\fR\x12certificateRequest\"Q\n" +
+	"\x0fRecoverResponse\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x1c\n" +
+	"\tauthority\x18\x02 \x01(\fR\tauthority\"I\n" +
+	"\x16ReplacePasswordRequest\x12/\n" +
+	"\x13repository_password\x18\x01 \x01(\tR\x12repositoryPassword\"\x19\n" +
+	"\x17ReplacePasswordResponse\"\x94\x01\n" +
+	"\x18ReplaceSealingKeyRequest\x12\x1f\n" +
+	"\vsealing_key\x18\x01 \x01(\fR\n" +
+	"sealingKey\x12#\n" +
+	"\rsealed_before\x18\x02 \x01(\fR\fsealedBefore\x12\x1b\n" +
+	"\tby_former\x18\x03 \x01(\fR\bbyFormer\x12\x15\n" +
+	"\x06by_new\x18\x04 \x01(\fR\x05byNew\"\x1b\n" +
+	"\x19ReplaceSealingKeyResponse\"\x0e\n" +
+	"\fLeaveRequest\"\x0f\n" +
+	"\rLeaveResponse2\xff\x03\n" +
 	"\x0ePairingService\x12=\n" +
 	"\x06Redeem\x12\x18.godwit.v1.RedeemRequest\x1a\x19.godwit.v1.RedeemResponse\x12:\n" +
 	"\x05Check\x12\x17.godwit.v1.CheckRequest\x1a\x18.godwit.v1.CheckResponse\x12:\n" +
-	"\x05Renew\x12\x17.godwit.v1.RenewRequest\x1a\x18.godwit.v1.RenewResponseB6Z4github.com/godwit-io/godwit/proto/godwit/v1;godwitv1b\x06proto3"
+	"\x05Renew\x12\x17.godwit.v1.RenewRequest\x1a\x18.godwit.v1.RenewResponse\x12@\n" +
+	"\aRecover\x12\x19.godwit.v1.RecoverRequest\x1a\x1a.godwit.v1.RecoverResponse\x12X\n" +
+	"\x0fReplacePassword\x12!.godwit.v1.ReplacePasswordRequest\x1a\".godwit.v1.ReplacePasswordResponse\x12^\n" +
+	"\x11ReplaceSealingKey\x12#.godwit.v1.ReplaceSealingKeyRequest\x1a$.godwit.v1.ReplaceSealingKeyResponse\x12:\n" +
+	"\x05Leave\x12\x17.godwit.v1.LeaveRequest\x1a\x18.godwit.v1.LeaveResponseB6Z4github.com/godwit-io/godwit/proto/godwit/v1;godwitv1b\x06proto3"
 
 var (
 	file_godwit_v1_pairing_proto_rawDescOnce sync.Once
@@ -494,29 +937,45 @@ func file_godwit_v1_pairing_proto_rawDescGZIP() []byte {
 	return file_godwit_v1_pairing_proto_rawDescData
 }
 
-var file_godwit_v1_pairing_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_godwit_v1_pairing_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_godwit_v1_pairing_proto_goTypes = []any{
-	(*RedeemRequest)(nil),         // 0: godwit.v1.RedeemRequest
-	(*RedeemResponse)(nil),        // 1: godwit.v1.RedeemResponse
-	(*CheckRequest)(nil),          // 2: godwit.v1.CheckRequest
-	(*CheckResponse)(nil),         // 3: godwit.v1.CheckResponse
-	(*RenewRequest)(nil),          // 4: godwit.v1.RenewRequest
-	(*RenewResponse)(nil),         // 5: godwit.v1.RenewResponse
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*RedeemRequest)(nil),             // 0: godwit.v1.RedeemRequest
+	(*RedeemResponse)(nil),            // 1: godwit.v1.RedeemResponse
+	(*CheckRequest)(nil),              // 2: godwit.v1.CheckRequest
+	(*CheckResponse)(nil),             // 3: godwit.v1.CheckResponse
+	(*RenewRequest)(nil),              // 4: godwit.v1.RenewRequest
+	(*RenewResponse)(nil),             // 5: godwit.v1.RenewResponse
+	(*RecoverRequest)(nil),            // 6: godwit.v1.RecoverRequest
+	(*RecoverResponse)(nil),           // 7: godwit.v1.RecoverResponse
+	(*ReplacePasswordRequest)(nil),    // 8: godwit.v1.ReplacePasswordRequest
+	(*ReplacePasswordResponse)(nil),   // 9: godwit.v1.ReplacePasswordResponse
+	(*ReplaceSealingKeyRequest)(nil),  // 10: godwit.v1.ReplaceSealingKeyRequest
+	(*ReplaceSealingKeyResponse)(nil), // 11: godwit.v1.ReplaceSealingKeyResponse
+	(*LeaveRequest)(nil),              // 12: godwit.v1.LeaveRequest
+	(*LeaveResponse)(nil),             // 13: godwit.v1.LeaveResponse
+	(*timestamppb.Timestamp)(nil),     // 14: google.protobuf.Timestamp
 }
 var file_godwit_v1_pairing_proto_depIdxs = []int32{
-	6, // 0: godwit.v1.CheckResponse.certificate_expires:type_name -> google.protobuf.Timestamp
-	0, // 1: godwit.v1.PairingService.Redeem:input_type -> godwit.v1.RedeemRequest
-	2, // 2: godwit.v1.PairingService.Check:input_type -> godwit.v1.CheckRequest
-	4, // 3: godwit.v1.PairingService.Renew:input_type -> godwit.v1.RenewRequest
-	1, // 4: godwit.v1.PairingService.Redeem:output_type -> godwit.v1.RedeemResponse
-	3, // 5: godwit.v1.PairingService.Check:output_type -> godwit.v1.CheckResponse
-	5, // 6: godwit.v1.PairingService.Renew:output_type -> godwit.v1.RenewResponse
-	4, // [4:7] is the sub-list for method output_type
-	1, // [1:4] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	14, // 0: godwit.v1.CheckResponse.certificate_expires:type_name -> google.protobuf.Timestamp
+	0,  // 1: godwit.v1.PairingService.Redeem:input_type -> godwit.v1.RedeemRequest
+	2,  // 2: godwit.v1.PairingService.Check:input_type -> godwit.v1.CheckRequest
+	4,  // 3: godwit.v1.PairingService.Renew:input_type -> godwit.v1.RenewRequest
+	6,  // 4: godwit.v1.PairingService.Recover:input_type -> godwit.v1.RecoverRequest
+	8,  // 5: godwit.v1.PairingService.ReplacePassword:input_type -> godwit.v1.ReplacePasswordRequest
+	10, // 6: godwit.v1.PairingService.ReplaceSealingKey:input_type -> godwit.v1.ReplaceSealingKeyRequest
+	12, // 7: godwit.v1.PairingService.Leave:input_type -> godwit.v1.LeaveRequest
+	1,  // 8: godwit.v1.PairingService.Redeem:output_type -> godwit.v1.RedeemResponse
+	3,  // 9: godwit.v1.PairingService.Check:output_type -> godwit.v1.CheckResponse
+	5,  // 10: godwit.v1.PairingService.Renew:output_type -> godwit.v1.RenewResponse
+	7,  // 11: godwit.v1.PairingService.Recover:output_type -> godwit.v1.RecoverResponse
+	9,  // 12: godwit.v1.PairingService.ReplacePassword:output_type -> godwit.v1.ReplacePasswordResponse
+	11, // 13: godwit.v1.PairingService.ReplaceSealingKey:output_type -> godwit.v1.ReplaceSealingKeyResponse
+	13, // 14: godwit.v1.PairingService.Leave:output_type -> godwit.v1.LeaveResponse
+	8,  // [8:15] is the sub-list for method output_type
+	1,  // [1:8] is the sub-list for method input_type
+	1,  // [1:1] is the sub-list for extension type_name
+	1,  // [1:1] is the sub-list for extension extendee
+	0,  // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_godwit_v1_pairing_proto_init() }
@@ -530,7 +989,7 @@ func file_godwit_v1_pairing_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_godwit_v1_pairing_proto_rawDesc), len(file_godwit_v1_pairing_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,9 +19,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PairingService_Redeem_FullMethodName = "/godwit.v1.PairingService/Redeem"
-	PairingService_Check_FullMethodName  = "/godwit.v1.PairingService/Check"
-	PairingService_Renew_FullMethodName  = "/godwit.v1.PairingService/Renew"
+	PairingService_Redeem_FullMethodName            = "/godwit.v1.PairingService/Redeem"
+	PairingService_Check_FullMethodName             = "/godwit.v1.PairingService/Check"
+	PairingService_Renew_FullMethodName             = "/godwit.v1.PairingService/Renew"
+	PairingService_Recover_FullMethodName           = "/godwit.v1.PairingService/Recover"
+	PairingService_ReplacePassword_FullMethodName   = "/godwit.v1.PairingService/ReplacePassword"
+	PairingService_ReplaceSealingKey_FullMethodName = "/godwit.v1.PairingService/ReplaceSealingKey"
+	PairingService_Leave_FullMethodName             = "/godwit.v1.PairingService/Leave"
 )
 
 // PairingServiceClient is the client API for PairingService service.
@@ -29,16 +33,28 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // PairingService makes a pair from a token and tells how it stands.
-// It is served over TLS 1.3. Redeem needs no client certificate; every other
-// call, of this service and of TargetService, needs one that Redeem gave.
+// It is served over TLS 1.3. Redeem and Recover need no client certificate; every
+// other call, of this service and of TargetService, needs one that is good.
 type PairingServiceClient interface {
 	// Redeem spends a token. The caller pins the server by the fingerprint in
 	// the token, and gets a client certificate of the target's pairing CA.
 	Redeem(ctx context.Context, in *RedeemRequest, opts ...grpc.CallOption) (*RedeemResponse, error)
 	// Check says whether the pair stands, as the target sees it.
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error)
-	// Renew replaces the caller's certificate while it is still good.
+	// Renew replaces the caller's certificate while it is still good; the request
+	// may be for another key.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
+	// Recover replaces a certificate that has expired within the grace that the
+	// target allows. The request must be made with the key of the old certificate.
+	Recover(ctx context.Context, in *RecoverRequest, opts ...grpc.CallOption) (*RecoverResponse, error)
+	// ReplacePassword has the target use a new password of the pair's repository,
+	// which takes the old one and the new one at this time.
+	ReplacePassword(ctx context.Context, in *ReplacePasswordRequest, opts ...grpc.CallOption) (*ReplacePasswordResponse, error)
+	// ReplaceSealingKey has the target trust the caller's new sealing key, and what
+	// was sealed until now.
+	ReplaceSealingKey(ctx context.Context, in *ReplaceSealingKeyRequest, opts ...grpc.CallOption) (*ReplaceSealingKeyResponse, error)
+	// Leave says that the caller removed the pair. It is not let in again.
+	Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (*LeaveResponse, error)
 }
 
 type pairingServiceClient struct {
@@ -79,21 +95,73 @@ func (c *pairingServiceClient) Renew(ctx context.Context, in *RenewRequest, opts
 	return out, nil
 }
 
+func (c *pairingServiceClient) Recover(ctx context.Context, in *RecoverRequest, opts ...grpc.CallOption) (*RecoverResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecoverResponse)
+	err := c.cc.Invoke(ctx, PairingService_Recover_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pairingServiceClient) ReplacePassword(ctx context.Context, in *ReplacePasswordRequest, opts ...grpc.CallOption) (*ReplacePasswordResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReplacePasswordResponse)
+	err := c.cc.Invoke(ctx, PairingService_ReplacePassword_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pairingServiceClient) ReplaceSealingKey(ctx context.Context, in *ReplaceSealingKeyRequest, opts ...grpc.CallOption) (*ReplaceSealingKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReplaceSealingKeyResponse)
+	err := c.cc.Invoke(ctx, PairingService_ReplaceSealingKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pairingServiceClient) Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (*LeaveResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LeaveResponse)
+	err := c.cc.Invoke(ctx, PairingService_Leave_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PairingServiceServer is the server API for PairingService service.
 // All implementations must embed UnimplementedPairingServiceServer
 // for forward compatibility.
 //
 // PairingService makes a pair from a token and tells how it stands.
-// It is served over TLS 1.3. Redeem needs no client certificate; every other
-// call, of this service and of TargetService, needs one that Redeem gave.
+// It is served over TLS 1.3. Redeem and Recover need no client certificate; every
+// other call, of this service and of TargetService, needs one that is good.
 type PairingServiceServer interface {
 	// Redeem spends a token. The caller pins the server by the fingerprint in
 	// the token, and gets a client certificate of the target's pairing CA.
 	Redeem(context.Context, *RedeemRequest) (*RedeemResponse, error)
 	// Check says whether the pair stands, as the target sees it.
 	Check(context.Context, *CheckRequest) (*CheckResponse, error)
-	// Renew replaces the caller's certificate while it is still good.
+	// Renew replaces the caller's certificate while it is still good; the request
+	// may be for another key.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
+	// Recover replaces a certificate that has expired within the grace that the
+	// target allows. The request must be made with the key of the old certificate.
+	Recover(context.Context, *RecoverRequest) (*RecoverResponse, error)
+	// ReplacePassword has the target use a new password of the pair's repository,
+	// which takes the old one and the new one at this time.
+	ReplacePassword(context.Context, *ReplacePasswordRequest) (*ReplacePasswordResponse, error)
+	// ReplaceSealingKey has the target trust the caller's new sealing key, and what
+	// was sealed until now.
+	ReplaceSealingKey(context.Context, *ReplaceSealingKeyRequest) (*ReplaceSealingKeyResponse, error)
+	// Leave says that the caller removed the pair. It is not let in again.
+	Leave(context.Context, *LeaveRequest) (*LeaveResponse, error)
 	mustEmbedUnimplementedPairingServiceServer()
 }
 
@@ -112,6 +180,18 @@ func (UnimplementedPairingServiceServer) Check(context.Context, *CheckRequest) (
 }
 func (UnimplementedPairingServiceServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedPairingServiceServer) Recover(context.Context, *RecoverRequest) (*RecoverResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Recover not implemented")
+}
+func (UnimplementedPairingServiceServer) ReplacePassword(context.Context, *ReplacePasswordRequest) (*ReplacePasswordResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReplacePassword not implemented")
+}
+func (UnimplementedPairingServiceServer) ReplaceSealingKey(context.Context, *ReplaceSealingKeyRequest) (*ReplaceSealingKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReplaceSealingKey not implemented")
+}
+func (UnimplementedPairingServiceServer) Leave(context.Context, *LeaveRequest) (*LeaveResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Leave not implemented")
 }
 func (UnimplementedPairingServiceServer) mustEmbedUnimplementedPairingServiceServer() {}
 func (UnimplementedPairingServiceServer) testEmbeddedByValue()                        {}
@@ -188,6 +268,78 @@ func _PairingService_Renew_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PairingService_Recover_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecoverRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PairingServiceServer).Recover(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PairingService_Recover_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PairingServiceServer).Recover(ctx, req.(*RecoverRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PairingService_ReplacePassword_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReplacePasswordRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PairingServiceServer).ReplacePassword(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PairingService_ReplacePassword_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PairingServiceServer).ReplacePassword(ctx, req.(*ReplacePasswordRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PairingService_ReplaceSealingKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReplaceSealingKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PairingServiceServer).ReplaceSealingKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PairingService_ReplaceSealingKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PairingServiceServer).ReplaceSealingKey(ctx, req.(*ReplaceSealingKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PairingService_Leave_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LeaveRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PairingServiceServer).Leave(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PairingService_Leave_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PairingServiceServer).Leave(ctx, req.(*LeaveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PairingService_ServiceDesc is the grpc.ServiceDesc for PairingService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -206,6 +358,22 @@ var PairingService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Renew",
 			Handler:    _PairingService_Renew_Handler,
+		},
+		{
+			MethodName: "Recover",
+			Handler:    _PairingService_Recover_Handler,
+		},
+		{
+			MethodName: "ReplacePassword",
+			Handler:    _PairingService_ReplacePassword_Handler,
+		},
+		{
+			MethodName: "ReplaceSealingKey",
+			Handler:    _PairingService_ReplaceSealingKey_Handler,
+		},
+		{
+			MethodName: "Leave",
+			Handler:    _PairingService_Leave_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

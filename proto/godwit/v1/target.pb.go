@@ -9,6 +9,7 @@ package godwitv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -20,6 +21,149 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+type FailOverRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// schedule is namespace/name of a schedule of the cluster that is asked.
+	Schedule string `protobuf:"bytes,1,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	// namespaces that move, by which the caller is admitted.
+	Namespaces []string `protobuf:"bytes,2,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// request tells one wish from the next.
+	Request string `protobuf:"bytes,3,opt,name=request,proto3" json:"request,omitempty"`
+	// started says that the wish was taken: one that is gone is not made again.
+	Started       bool `protobuf:"varint,4,opt,name=started,proto3" json:"started,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FailOverRequest) Reset() {
+	*x = FailOverRequest{}
+	mi := &file_godwit_v1_target_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FailOverRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FailOverRequest) ProtoMessage() {}
+
+func (x *FailOverRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_target_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FailOverRequest.ProtoReflect.Descriptor instead.
+func (*FailOverRequest) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *FailOverRequest) GetSchedule() string {
+	if x != nil {
+		return x.Schedule
+	}
+	return ""
+}
+
+func (x *FailOverRequest) GetNamespaces() []string {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+func (x *FailOverRequest) GetRequest() string {
+	if x != nil {
+		return x.Request
+	}
+	return ""
+}
+
+func (x *FailOverRequest) GetStarted() bool {
+	if x != nil {
+		return x.Started
+	}
+	return false
+}
+
+type FailOverResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// stage is stork's word for how far it is.
+	Stage string `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
+	Ended bool   `protobuf:"varint,2,opt,name=ended,proto3" json:"ended,omitempty"`
+	// good says of one that has ended that the application runs on the caller's cluster.
+	Good bool `protobuf:"varint,3,opt,name=good,proto3" json:"good,omitempty"`
+	// message is what it waits for, or why it failed.
+	Message       string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FailOverResponse) Reset() {
+	*x = FailOverResponse{}
+	mi := &file_godwit_v1_target_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FailOverResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FailOverResponse) ProtoMessage() {}
+
+func (x *FailOverResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_target_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FailOverResponse.ProtoReflect.Descriptor instead.
+func (*FailOverResponse) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *FailOverResponse) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
+}
+
+func (x *FailOverResponse) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
+}
+
+func (x *FailOverResponse) GetGood() bool {
+	if x != nil {
+		return x.Good
+	}
+	return false
+}
+
+func (x *FailOverResponse) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
 
 // VolumeClaim is what the target has to provide for one volume.
 type VolumeClaim struct {
@@ -40,7 +184,7 @@ type VolumeClaim struct {
 
 func (x *VolumeClaim) Reset() {
 	*x = VolumeClaim{}
-	mi := &file_godwit_v1_target_proto_msgTypes[0]
+	mi := &file_godwit_v1_target_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -52,7 +196,7 @@ func (x *VolumeClaim) String() string {
 func (*VolumeClaim) ProtoMessage() {}
 
 func (x *VolumeClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[0]
+	mi := &file_godwit_v1_target_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -65,7 +209,7 @@ func (x *VolumeClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeClaim.ProtoReflect.Descriptor instead.
 func (*VolumeClaim) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{0}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *VolumeClaim) GetNamespace() string {
@@ -120,16 +264,25 @@ func (x *VolumeClaim) GetVolume() string {
 type PreflightRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// application is namespace/name of the source's Migration or schedule.
-	Application   string         `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
-	Namespaces    []string       `protobuf:"bytes,2,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
-	Volumes       []*VolumeClaim `protobuf:"bytes,3,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	Application string         `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
+	Namespaces  []string       `protobuf:"bytes,2,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	Volumes     []*VolumeClaim `protobuf:"bytes,3,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	// objects are the round's, packed with what is to be done with them; a large
+	// application's come in several requests.
+	Objects []byte `protobuf:"bytes,4,opt,name=objects,proto3" json:"objects,omitempty"`
+	// details asks for what would happen to each object.
+	Details bool `protobuf:"varint,5,opt,name=details,proto3" json:"details,omitempty"`
+	// kinds are those that the source serves in several versions.
+	Kinds []*KindVersions `protobuf:"bytes,6,rep,name=kinds,proto3" json:"kinds,omitempty"`
+	// hooks are those of the round that are to run on the target.
+	Hooks         []*HookJob `protobuf:"bytes,7,rep,name=hooks,proto3" json:"hooks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PreflightRequest) Reset() {
 	*x = PreflightRequest{}
-	mi := &file_godwit_v1_target_proto_msgTypes[1]
+	mi := &file_godwit_v1_target_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -141,7 +294,7 @@ func (x *PreflightRequest) String() string {
 func (*PreflightRequest) ProtoMessage() {}
 
 func (x *PreflightRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[1]
+	mi := &file_godwit_v1_target_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -154,7 +307,7 @@ func (x *PreflightRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreflightRequest.ProtoReflect.Descriptor instead.
 func (*PreflightRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{1}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PreflightRequest) GetApplication() string {
@@ -178,6 +331,381 @@ func (x *PreflightRequest) GetVolumes() []*VolumeClaim {
 	return nil
 }
 
+func (x *PreflightRequest) GetObjects() []byte {
+	if x != nil {
+		return x.Objects
+	}
+	return nil
+}
+
+func (x *PreflightRequest) GetDetails() bool {
+	if x != nil {
+		return x.Details
+	}
+	return false
+}
+
+func (x *PreflightRequest) GetKinds() []*KindVersions {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+func (x *PreflightRequest) GetHooks() []*HookJob {
+	if x != nil {
+		return x.Hooks
+	}
+	return nil
+}
+
+// HookJob is a Job that runs once in a round.
+type HookJob struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name is the hook's in its Migration.
+	Name           string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Phase          string `protobuf:"bytes,2,opt,name=phase,proto3" json:"phase,omitempty"`
+	Namespace      string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	ServiceAccount string `protobuf:"bytes,4,opt,name=service_account,json=serviceAccount,proto3" json:"service_account,omitempty"`
+	// image is empty for that which the target has for playbooks.
+	Image   string   `protobuf:"bytes,5,opt,name=image,proto3" json:"image,omitempty"`
+	Command []string `protobuf:"bytes,6,rep,name=command,proto3" json:"command,omitempty"`
+	Args    []string `protobuf:"bytes,7,rep,name=args,proto3" json:"args,omitempty"`
+	// files are mounted at /godwit/hook.
+	Files           map[string]string `protobuf:"bytes,8,rep,name=files,proto3" json:"files,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	BackoffLimit    int32             `protobuf:"varint,9,opt,name=backoff_limit,json=backoffLimit,proto3" json:"backoff_limit,omitempty"`
+	DeadlineSeconds int64             `protobuf:"varint,10,opt,name=deadline_seconds,json=deadlineSeconds,proto3" json:"deadline_seconds,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *HookJob) Reset() {
+	*x = HookJob{}
+	mi := &file_godwit_v1_target_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HookJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HookJob) ProtoMessage() {}
+
+func (x *HookJob) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_target_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HookJob.ProtoReflect.Descriptor instead.
+func (*HookJob) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *HookJob) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HookJob) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *HookJob) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *HookJob) GetServiceAccount() string {
+	if x != nil {
+		return x.ServiceAccount
+	}
+	return ""
+}
+
+func (x *HookJob) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *HookJob) GetCommand() []string {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *HookJob) GetArgs() []string {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+func (x *HookJob) GetFiles() map[string]string {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+func (x *HookJob) GetBackoffLimit() int32 {
+	if x != nil {
+		return x.BackoffLimit
+	}
+	return 0
+}
+
+func (x *HookJob) GetDeadlineSeconds() int64 {
+	if x != nil {
+		return x.DeadlineSeconds
+	}
+	return 0
+}
+
+type HookRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Application string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
+	Round       string                 `protobuf:"bytes,2,opt,name=round,proto3" json:"round,omitempty"`
+	// namespaces that the round covers, by which the caller is admitted.
+	Namespaces []string `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	Job        *HookJob `protobuf:"bytes,4,opt,name=job,proto3" json:"job,omitempty"`
+	// started says that it was seen running: a Job that is gone is not made again.
+	Started bool `protobuf:"varint,5,opt,name=started,proto3" json:"started,omitempty"`
+	// drop takes all Jobs of the round away, and runs none.
+	Drop          bool `protobuf:"varint,6,opt,name=drop,proto3" json:"drop,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HookRequest) Reset() {
+	*x = HookRequest{}
+	mi := &file_godwit_v1_target_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HookRequest) ProtoMessage() {}
+
+func (x *HookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_target_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HookRequest.ProtoReflect.Descriptor instead.
+func (*HookRequest) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *HookRequest) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *HookRequest) GetRound() string {
+	if x != nil {
+		return x.Round
+	}
+	return ""
+}
+
+func (x *HookRequest) GetNamespaces() []string {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+func (x *HookRequest) GetJob() *HookJob {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *HookRequest) GetStarted() bool {
+	if x != nil {
+		return x.Started
+	}
+	return false
+}
+
+func (x *HookRequest) GetDrop() bool {
+	if x != nil {
+		return x.Drop
+	}
+	return false
+}
+
+type HookResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Job   string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// done is true once it ended, or once all Jobs of the round are gone.
+	Done bool `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	Ok   bool `protobuf:"varint,3,opt,name=ok,proto3" json:"ok,omitempty"`
+	// message is what it waits for, or why it failed.
+	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	// log is the end of what it wrote.
+	Log           string `protobuf:"bytes,5,opt,name=log,proto3" json:"log,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HookResponse) Reset() {
+	*x = HookResponse{}
+	mi := &file_godwit_v1_target_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HookResponse) ProtoMessage() {}
+
+func (x *HookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_target_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HookResponse.ProtoReflect.Descriptor instead.
+func (*HookResponse) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *HookResponse) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *HookResponse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *HookResponse) GetOk() bool {
+	if x != nil {
+		return x.Ok
+	}
+	return false
+}
+
+func (x *HookResponse) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *HookResponse) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
+// KindVersions is a kind with versions of its API.
+type KindVersions struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Versions      []string               `protobuf:"bytes,3,rep,name=versions,proto3" json:"versions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KindVersions) Reset() {
+	*x = KindVersions{}
+	mi := &file_godwit_v1_target_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KindVersions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KindVersions) ProtoMessage() {}
+
+func (x *KindVersions) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_target_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KindVersions.ProtoReflect.Descriptor instead.
+func (*KindVersions) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *KindVersions) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *KindVersions) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *KindVersions) GetVersions() []string {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
 // Problem is one thing that would fail, with its remedy.
 type Problem struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -189,7 +717,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_godwit_v1_target_proto_msgTypes[2]
+	mi := &file_godwit_v1_target_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -201,7 +729,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[2]
+	mi := &file_godwit_v1_target_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -214,7 +742,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{2}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Problem) GetReason() string {
@@ -232,15 +760,20 @@ func (x *Problem) GetMessage() string {
 }
 
 type PreflightResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Problems      []*Problem             `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Problems []*Problem             `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"`
+	// details are compressed JSON, for those who asked.
+	Details []byte `protobuf:"bytes,2,opt,name=details,proto3" json:"details,omitempty"`
+	// served are the kinds that were asked about, with those of their versions that
+	// the target serves.
+	Served        []*KindVersions `protobuf:"bytes,3,rep,name=served,proto3" json:"served,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PreflightResponse) Reset() {
 	*x = PreflightResponse{}
-	mi := &file_godwit_v1_target_proto_msgTypes[3]
+	mi := &file_godwit_v1_target_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -252,7 +785,7 @@ func (x *PreflightResponse) String() string {
 func (*PreflightResponse) ProtoMessage() {}
 
 func (x *PreflightResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[3]
+	mi := &file_godwit_v1_target_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -265,12 +798,26 @@ func (x *PreflightResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreflightResponse.ProtoReflect.Descriptor instead.
 func (*PreflightResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{3}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PreflightResponse) GetProblems() []*Problem {
 	if x != nil {
 		return x.Problems
+	}
+	return nil
+}
+
+func (x *PreflightResponse) GetDetails() []byte {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
+func (x *PreflightResponse) GetServed() []*KindVersions {
+	if x != nil {
+		return x.Served
 	}
 	return nil
 }
@@ -287,13 +834,24 @@ type BeginRequest struct {
 	// include_resources applies the round's objects.
 	IncludeResources bool           `protobuf:"varint,5,opt,name=include_resources,json=includeResources,proto3" json:"include_resources,omitempty"`
 	Volumes          []*VolumeClaim `protobuf:"bytes,6,rep,name=volumes,proto3" json:"volumes,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// stage brings the volumes forward and goes no further.
+	Stage bool `protobuf:"varint,7,opt,name=stage,proto3" json:"stage,omitempty"`
+	// verify is Sealed, ReadBack, Sample or Full; Sealed when empty.
+	Verify string `protobuf:"bytes,8,opt,name=verify,proto3" json:"verify,omitempty"`
+	// await_vouch starts nothing before an admin pair has vouched for the round.
+	AwaitVouch bool `protobuf:"varint,9,opt,name=await_vouch,json=awaitVouch,proto3" json:"await_vouch,omitempty"`
+	// activate makes the target the active side once the application runs there: the
+	// source's rounds are refused from then on.
+	Activate bool `protobuf:"varint,10,opt,name=activate,proto3" json:"activate,omitempty"`
+	// schedule made the round; unset for none.
+	Schedule      *Schedule `protobuf:"bytes,11,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BeginRequest) Reset() {
 	*x = BeginRequest{}
-	mi := &file_godwit_v1_target_proto_msgTypes[4]
+	mi := &file_godwit_v1_target_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -305,7 +863,7 @@ func (x *BeginRequest) String() string {
 func (*BeginRequest) ProtoMessage() {}
 
 func (x *BeginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[4]
+	mi := &file_godwit_v1_target_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -318,7 +876,7 @@ func (x *BeginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginRequest.ProtoReflect.Descriptor instead.
 func (*BeginRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{4}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BeginRequest) GetApplication() string {
@@ -363,6 +921,112 @@ func (x *BeginRequest) GetVolumes() []*VolumeClaim {
 	return nil
 }
 
+func (x *BeginRequest) GetStage() bool {
+	if x != nil {
+		return x.Stage
+	}
+	return false
+}
+
+func (x *BeginRequest) GetVerify() string {
+	if x != nil {
+		return x.Verify
+	}
+	return ""
+}
+
+func (x *BeginRequest) GetAwaitVouch() bool {
+	if x != nil {
+		return x.AwaitVouch
+	}
+	return false
+}
+
+func (x *BeginRequest) GetActivate() bool {
+	if x != nil {
+		return x.Activate
+	}
+	return false
+}
+
+func (x *BeginRequest) GetSchedule() *Schedule {
+	if x != nil {
+		return x.Schedule
+	}
+	return nil
+}
+
+// Schedule is what the target shows of a schedule of the source.
+type Schedule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// policy names when its runs are due.
+	Policy      string `protobuf:"bytes,2,opt,name=policy,proto3" json:"policy,omitempty"`
+	AutoSuspend bool   `protobuf:"varint,3,opt,name=auto_suspend,json=autoSuspend,proto3" json:"auto_suspend,omitempty"`
+	// template is the spec of its Migrations, as JSON.
+	Template      []byte `protobuf:"bytes,4,opt,name=template,proto3" json:"template,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Schedule) Reset() {
+	*x = Schedule{}
+	mi := &file_godwit_v1_target_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Schedule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Schedule) ProtoMessage() {}
+
+func (x *Schedule) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_target_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
+func (*Schedule) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Schedule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Schedule) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *Schedule) GetAutoSuspend() bool {
+	if x != nil {
+		return x.AutoSuspend
+	}
+	return false
+}
+
+func (x *Schedule) GetTemplate() []byte {
+	if x != nil {
+		return x.Template
+	}
+	return nil
+}
+
 type BeginResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -371,7 +1035,7 @@ type BeginResponse struct {
 
 func (x *BeginResponse) Reset() {
 	*x = BeginResponse{}
-	mi := &file_godwit_v1_target_proto_msgTypes[5]
+	mi := &file_godwit_v1_target_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -383,7 +1047,7 @@ func (x *BeginResponse) String() string {
 func (*BeginResponse) ProtoMessage() {}
 
 func (x *BeginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[5]
+	mi := &file_godwit_v1_target_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -396,7 +1060,113 @@ func (x *BeginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginResponse.ProtoReflect.Descriptor instead.
 func (*BeginResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{5}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{12}
+}
+
+type VouchRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Application string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
+	Round       string                 `protobuf:"bytes,2,opt,name=round,proto3" json:"round,omitempty"`
+	// namespaces that the round covers, by which the caller is admitted.
+	Namespaces []string `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// pair is the id of the pair that the round is of.
+	Pair          string `protobuf:"bytes,4,opt,name=pair,proto3" json:"pair,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VouchRequest) Reset() {
+	*x = VouchRequest{}
+	mi := &file_godwit_v1_target_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VouchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VouchRequest) ProtoMessage() {}
+
+func (x *VouchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_target_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VouchRequest.ProtoReflect.Descriptor instead.
+func (*VouchRequest) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *VouchRequest) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *VouchRequest) GetRound() string {
+	if x != nil {
+		return x.Round
+	}
+	return ""
+}
+
+func (x *VouchRequest) GetNamespaces() []string {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+func (x *VouchRequest) GetPair() string {
+	if x != nil {
+		return x.Pair
+	}
+	return ""
+}
+
+type VouchResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VouchResponse) Reset() {
+	*x = VouchResponse{}
+	mi := &file_godwit_v1_target_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VouchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VouchResponse) ProtoMessage() {}
+
+func (x *VouchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_target_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VouchResponse.ProtoReflect.Descriptor instead.
+func (*VouchResponse) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{14}
 }
 
 type StatusRequest struct {
@@ -411,7 +1181,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_godwit_v1_target_proto_msgTypes[6]
+	mi := &file_godwit_v1_target_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -423,7 +1193,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[6]
+	mi := &file_godwit_v1_target_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -436,7 +1206,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{6}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StatusRequest) GetApplication() string {
@@ -472,13 +1242,14 @@ type VolumeStatus struct {
 	BytesDone      int64  `protobuf:"varint,7,opt,name=bytes_done,json=bytesDone,proto3" json:"bytes_done,omitempty"`
 	BytesPerSecond int64  `protobuf:"varint,8,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
 	SecondsLeft    int64  `protobuf:"varint,9,opt,name=seconds_left,json=secondsLeft,proto3" json:"seconds_left,omitempty"`
+	BytesWritten   int64  `protobuf:"varint,10,opt,name=bytes_written,json=bytesWritten,proto3" json:"bytes_written,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *VolumeStatus) Reset() {
 	*x = VolumeStatus{}
-	mi := &file_godwit_v1_target_proto_msgTypes[7]
+	mi := &file_godwit_v1_target_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -490,7 +1261,7 @@ func (x *VolumeStatus) String() string {
 func (*VolumeStatus) ProtoMessage() {}
 
 func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[7]
+	mi := &file_godwit_v1_target_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -503,7 +1274,7 @@ func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeStatus.ProtoReflect.Descriptor instead.
 func (*VolumeStatus) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{7}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *VolumeStatus) GetNamespace() string {
@@ -569,6 +1340,13 @@ func (x *VolumeStatus) GetSecondsLeft() int64 {
 	return 0
 }
 
+func (x *VolumeStatus) GetBytesWritten() int64 {
+	if x != nil {
+		return x.BytesWritten
+	}
+	return 0
+}
+
 type ResourceStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
@@ -578,13 +1356,14 @@ type ResourceStatus struct {
 	Name          string                 `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
 	Status        string                 `protobuf:"bytes,6,opt,name=status,proto3" json:"status,omitempty"`
 	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	TransformedBy []string               `protobuf:"bytes,8,rep,name=transformed_by,json=transformedBy,proto3" json:"transformed_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ResourceStatus) Reset() {
 	*x = ResourceStatus{}
-	mi := &file_godwit_v1_target_proto_msgTypes[8]
+	mi := &file_godwit_v1_target_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -596,7 +1375,7 @@ func (x *ResourceStatus) String() string {
 func (*ResourceStatus) ProtoMessage() {}
 
 func (x *ResourceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[8]
+	mi := &file_godwit_v1_target_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -609,7 +1388,7 @@ func (x *ResourceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceStatus.ProtoReflect.Descriptor instead.
 func (*ResourceStatus) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{8}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ResourceStatus) GetGroup() string {
@@ -661,20 +1440,29 @@ func (x *ResourceStatus) GetReason() string {
 	return ""
 }
 
+func (x *ResourceStatus) GetTransformedBy() []string {
+	if x != nil {
+		return x.TransformedBy
+	}
+	return nil
+}
+
 type StatusResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// phase is Pending, Volumes, Applications, Ready or Failed.
-	Phase         string            `protobuf:"bytes,1,opt,name=phase,proto3" json:"phase,omitempty"`
-	Message       string            `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	Volumes       []*VolumeStatus   `protobuf:"bytes,3,rep,name=volumes,proto3" json:"volumes,omitempty"`
-	Resources     []*ResourceStatus `protobuf:"bytes,4,rep,name=resources,proto3" json:"resources,omitempty"`
+	Phase     string            `protobuf:"bytes,1,opt,name=phase,proto3" json:"phase,omitempty"`
+	Message   string            `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Volumes   []*VolumeStatus   `protobuf:"bytes,3,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	Resources []*ResourceStatus `protobuf:"bytes,4,rep,name=resources,proto3" json:"resources,omitempty"`
+	// first_ready is when the application's first pod was ready.
+	FirstReady    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=first_ready,json=firstReady,proto3" json:"first_ready,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_godwit_v1_target_proto_msgTypes[9]
+	mi := &file_godwit_v1_target_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -686,7 +1474,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[9]
+	mi := &file_godwit_v1_target_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -699,7 +1487,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{9}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StatusResponse) GetPhase() string {
@@ -730,18 +1518,28 @@ func (x *StatusResponse) GetResources() []*ResourceStatus {
 	return nil
 }
 
+func (x *StatusResponse) GetFirstReady() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstReady
+	}
+	return nil
+}
+
 type CancelRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Application   string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
-	Round         string                 `protobuf:"bytes,2,opt,name=round,proto3" json:"round,omitempty"`
-	Namespaces    []string               `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Application string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
+	Round       string                 `protobuf:"bytes,2,opt,name=round,proto3" json:"round,omitempty"`
+	Namespaces  []string               `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// whole drops the standby, whatever round it holds, with every volume that was
+	// never handed over.
+	Whole         bool `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_godwit_v1_target_proto_msgTypes[10]
+	mi := &file_godwit_v1_target_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +1551,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[10]
+	mi := &file_godwit_v1_target_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +1564,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{10}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CancelRequest) GetApplication() string {
@@ -790,6 +1588,13 @@ func (x *CancelRequest) GetNamespaces() []string {
 	return nil
 }
 
+func (x *CancelRequest) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
 type CancelResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// done is false while clean-up is still running.
@@ -800,7 +1605,7 @@ type CancelResponse struct {
 
 func (x *CancelResponse) Reset() {
 	*x = CancelResponse{}
-	mi := &file_godwit_v1_target_proto_msgTypes[11]
+	mi := &file_godwit_v1_target_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +1617,7 @@ func (x *CancelResponse) String() string {
 func (*CancelResponse) ProtoMessage() {}
 
 func (x *CancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[11]
+	mi := &file_godwit_v1_target_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +1630,7 @@ func (x *CancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResponse.ProtoReflect.Descriptor instead.
 func (*CancelResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{11}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CancelResponse) GetDone() bool {
@@ -835,11 +1640,163 @@ func (x *CancelResponse) GetDone() bool {
 	return false
 }
 
+type RollBackRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Application string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
+	Round       string                 `protobuf:"bytes,2,opt,name=round,proto3" json:"round,omitempty"`
+	Namespaces  []string               `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// drop_writes throws away what was written on the target since.
+	DropWrites bool `protobuf:"varint,4,opt,name=drop_writes,json=dropWrites,proto3" json:"drop_writes,omitempty"`
+	// request tells one wish from the next.
+	Request       int64 `protobuf:"varint,5,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollBackRequest) Reset() {
+	*x = RollBackRequest{}
+	mi := &file_godwit_v1_target_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollBackRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollBackRequest) ProtoMessage() {}
+
+func (x *RollBackRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_target_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollBackRequest.ProtoReflect.Descriptor instead.
+func (*RollBackRequest) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RollBackRequest) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *RollBackRequest) GetRound() string {
+	if x != nil {
+		return x.Round
+	}
+	return ""
+}
+
+func (x *RollBackRequest) GetNamespaces() []string {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+func (x *RollBackRequest) GetDropWrites() bool {
+	if x != nil {
+		return x.DropWrites
+	}
+	return false
+}
+
+func (x *RollBackRequest) GetRequest() int64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+type RollBackResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// done is true once nothing of the round is left that could run or be written.
+	Done bool `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
+	// refused says that nothing is done, and message why.
+	Refused       bool   `protobuf:"varint,2,opt,name=refused,proto3" json:"refused,omitempty"`
+	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollBackResponse) Reset() {
+	*x = RollBackResponse{}
+	mi := &file_godwit_v1_target_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollBackResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollBackResponse) ProtoMessage() {}
+
+func (x *RollBackResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_target_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollBackResponse.ProtoReflect.Descriptor instead.
+func (*RollBackResponse) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RollBackResponse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *RollBackResponse) GetRefused() bool {
+	if x != nil {
+		return x.Refused
+	}
+	return false
+}
+
+func (x *RollBackResponse) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 var File_godwit_v1_target_proto protoreflect.FileDescriptor
 
 const file_godwit_v1_target_proto_rawDesc = "" +
 	"\n" +
-	"\x16godwit/v1/target.proto\x12\tgodwit.v1\"\xdf\x01\n" +
+	"\x16godwit/v1/target.proto\x12\tgodwit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x01\n" +
+	"\x0fFailOverRequest\x12\x1a\n" +
+	"\bschedule\x18\x01 \x01(\tR\bschedule\x12\x1e\n" +
+	"\n" +
+	"namespaces\x18\x02 \x03(\tR\n" +
+	"namespaces\x12\x18\n" +
+	"\arequest\x18\x03 \x01(\tR\arequest\x12\x18\n" +
+	"\astarted\x18\x04 \x01(\bR\astarted\"l\n" +
+	"\x10FailOverResponse\x12\x14\n" +
+	"\x05stage\x18\x01 \x01(\tR\x05stage\x12\x14\n" +
+	"\x05ended\x18\x02 \x01(\bR\x05ended\x12\x12\n" +
+	"\x04good\x18\x03 \x01(\bR\x04good\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"\xdf\x01\n" +
 	"\vVolumeClaim\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12#\n" +
@@ -849,18 +1806,59 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"\faccess_modes\x18\x05 \x03(\tR\vaccessModes\x12\x1d\n" +
 	"\n" +
 	"size_bytes\x18\x06 \x01(\x03R\tsizeBytes\x12\x16\n" +
-	"\x06volume\x18\a \x01(\tR\x06volume\"\x86\x01\n" +
+	"\x06volume\x18\a \x01(\tR\x06volume\"\x93\x02\n" +
 	"\x10PreflightRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x1e\n" +
 	"\n" +
 	"namespaces\x18\x02 \x03(\tR\n" +
 	"namespaces\x120\n" +
-	"\avolumes\x18\x03 \x03(\v2\x16.godwit.v1.VolumeClaimR\avolumes\";\n" +
+	"\avolumes\x18\x03 \x03(\v2\x16.godwit.v1.VolumeClaimR\avolumes\x12\x18\n" +
+	"\aobjects\x18\x04 \x01(\fR\aobjects\x12\x18\n" +
+	"\adetails\x18\x05 \x01(\bR\adetails\x12-\n" +
+	"\x05kinds\x18\x06 \x03(\v2\x17.godwit.v1.KindVersionsR\x05kinds\x12(\n" +
+	"\x05hooks\x18\a \x03(\v2\x12.godwit.v1.HookJobR\x05hooks\"\xfd\x02\n" +
+	"\aHookJob\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05phase\x18\x02 \x01(\tR\x05phase\x12\x1c\n" +
+	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12'\n" +
+	"\x0fservice_account\x18\x04 \x01(\tR\x0eserviceAccount\x12\x14\n" +
+	"\x05image\x18\x05 \x01(\tR\x05image\x12\x18\n" +
+	"\acommand\x18\x06 \x03(\tR\acommand\x12\x12\n" +
+	"\x04args\x18\a \x03(\tR\x04args\x123\n" +
+	"\x05files\x18\b \x03(\v2\x1d.godwit.v1.HookJob.FilesEntryR\x05files\x12#\n" +
+	"\rbackoff_limit\x18\t \x01(\x05R\fbackoffLimit\x12)\n" +
+	"\x10deadline_seconds\x18\n" +
+	" \x01(\x03R\x0fdeadlineSeconds\x1a8\n" +
+	"\n" +
+	"FilesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb9\x01\n" +
+	"\vHookRequest\x12 \n" +
+	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x14\n" +
+	"\x05round\x18\x02 \x01(\tR\x05round\x12\x1e\n" +
+	"\n" +
+	"namespaces\x18\x03 \x03(\tR\n" +
+	"namespaces\x12$\n" +
+	"\x03job\x18\x04 \x01(\v2\x12.godwit.v1.HookJobR\x03job\x12\x18\n" +
+	"\astarted\x18\x05 \x01(\bR\astarted\x12\x12\n" +
+	"\x04drop\x18\x06 \x01(\bR\x04drop\"p\n" +
+	"\fHookResponse\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\bR\x04done\x12\x0e\n" +
+	"\x02ok\x18\x03 \x01(\bR\x02ok\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12\x10\n" +
+	"\x03log\x18\x05 \x01(\tR\x03log\"T\n" +
+	"\fKindVersions\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1a\n" +
+	"\bversions\x18\x03 \x03(\tR\bversions\";\n" +
 	"\aProblem\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"C\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\x8e\x01\n" +
 	"\x11PreflightResponse\x12.\n" +
-	"\bproblems\x18\x01 \x03(\v2\x12.godwit.v1.ProblemR\bproblems\"\xf4\x01\n" +
+	"\bproblems\x18\x01 \x03(\v2\x12.godwit.v1.ProblemR\bproblems\x12\x18\n" +
+	"\adetails\x18\x02 \x01(\fR\adetails\x12/\n" +
+	"\x06served\x18\x03 \x03(\v2\x17.godwit.v1.KindVersionsR\x06served\"\x90\x03\n" +
 	"\fBeginRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\tR\x05round\x12\x1e\n" +
@@ -869,14 +1867,34 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"namespaces\x12-\n" +
 	"\x12start_applications\x18\x04 \x01(\bR\x11startApplications\x12+\n" +
 	"\x11include_resources\x18\x05 \x01(\bR\x10includeResources\x120\n" +
-	"\avolumes\x18\x06 \x03(\v2\x16.godwit.v1.VolumeClaimR\avolumes\"\x0f\n" +
-	"\rBeginResponse\"g\n" +
+	"\avolumes\x18\x06 \x03(\v2\x16.godwit.v1.VolumeClaimR\avolumes\x12\x14\n" +
+	"\x05stage\x18\a \x01(\bR\x05stage\x12\x16\n" +
+	"\x06verify\x18\b \x01(\tR\x06verify\x12\x1f\n" +
+	"\vawait_vouch\x18\t \x01(\bR\n" +
+	"awaitVouch\x12\x1a\n" +
+	"\bactivate\x18\n" +
+	" \x01(\bR\bactivate\x12/\n" +
+	"\bschedule\x18\v \x01(\v2\x13.godwit.v1.ScheduleR\bschedule\"u\n" +
+	"\bSchedule\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06policy\x18\x02 \x01(\tR\x06policy\x12!\n" +
+	"\fauto_suspend\x18\x03 \x01(\bR\vautoSuspend\x12\x1a\n" +
+	"\btemplate\x18\x04 \x01(\fR\btemplate\"\x0f\n" +
+	"\rBeginResponse\"z\n" +
+	"\fVouchRequest\x12 \n" +
+	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x14\n" +
+	"\x05round\x18\x02 \x01(\tR\x05round\x12\x1e\n" +
+	"\n" +
+	"namespaces\x18\x03 \x03(\tR\n" +
+	"namespaces\x12\x12\n" +
+	"\x04pair\x18\x04 \x01(\tR\x04pair\"\x0f\n" +
+	"\rVouchResponse\"g\n" +
 	"\rStatusRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\tR\x05round\x12\x1e\n" +
 	"\n" +
 	"namespaces\x18\x03 \x03(\tR\n" +
-	"namespaces\"\x93\x02\n" +
+	"namespaces\"\xb8\x02\n" +
 	"\fVolumeStatus\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -888,7 +1906,9 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"\n" +
 	"bytes_done\x18\a \x01(\x03R\tbytesDone\x12(\n" +
 	"\x10bytes_per_second\x18\b \x01(\x03R\x0ebytesPerSecond\x12!\n" +
-	"\fseconds_left\x18\t \x01(\x03R\vsecondsLeft\"\xb6\x01\n" +
+	"\fseconds_left\x18\t \x01(\x03R\vsecondsLeft\x12#\n" +
+	"\rbytes_written\x18\n" +
+	" \x01(\x03R\fbytesWritten\"\xdd\x01\n" +
 	"\x0eResourceStatus\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x12\n" +
@@ -896,25 +1916,46 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"\tnamespace\x18\x04 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x05 \x01(\tR\x04name\x12\x16\n" +
 	"\x06status\x18\x06 \x01(\tR\x06status\x12\x16\n" +
-	"\x06reason\x18\a \x01(\tR\x06reason\"\xac\x01\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12%\n" +
+	"\x0etransformed_by\x18\b \x03(\tR\rtransformedBy\"\xe9\x01\n" +
 	"\x0eStatusResponse\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x121\n" +
 	"\avolumes\x18\x03 \x03(\v2\x17.godwit.v1.VolumeStatusR\avolumes\x127\n" +
-	"\tresources\x18\x04 \x03(\v2\x19.godwit.v1.ResourceStatusR\tresources\"g\n" +
+	"\tresources\x18\x04 \x03(\v2\x19.godwit.v1.ResourceStatusR\tresources\x12;\n" +
+	"\vfirst_ready\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"firstReady\"}\n" +
 	"\rCancelRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\tR\x05round\x12\x1e\n" +
 	"\n" +
 	"namespaces\x18\x03 \x03(\tR\n" +
-	"namespaces\"$\n" +
+	"namespaces\x12\x14\n" +
+	"\x05whole\x18\x04 \x01(\bR\x05whole\"$\n" +
 	"\x0eCancelResponse\x12\x12\n" +
-	"\x04done\x18\x01 \x01(\bR\x04done2\x91\x02\n" +
+	"\x04done\x18\x01 \x01(\bR\x04done\"\xa4\x01\n" +
+	"\x0fRollBackRequest\x12 \n" +
+	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x14\n" +
+	"\x05round\x18\x02 \x01(\tR\x05round\x12\x1e\n" +
+	"\n" +
+	"namespaces\x18\x03 \x03(\tR\n" +
+	"namespaces\x12\x1f\n" +
+	"\vdrop_writes\x18\x04 \x01(\bR\n" +
+	"dropWrites\x12\x18\n" +
+	"\arequest\x18\x05 \x01(\x03R\arequest\"Z\n" +
+	"\x10RollBackResponse\x12\x12\n" +
+	"\x04done\x18\x01 \x01(\bR\x04done\x12\x18\n" +
+	"\arefused\x18\x02 \x01(\bR\arefused\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage2\x90\x04\n" +
 	"\rTargetService\x12F\n" +
 	"\tPreflight\x12\x1b.godwit.v1.PreflightRequest\x1a\x1c.godwit.v1.PreflightResponse\x12:\n" +
 	"\x05Begin\x12\x17.godwit.v1.BeginRequest\x1a\x18.godwit.v1.BeginResponse\x12=\n" +
 	"\x06Status\x12\x18.godwit.v1.StatusRequest\x1a\x19.godwit.v1.StatusResponse\x12=\n" +
-	"\x06Cancel\x12\x18.godwit.v1.CancelRequest\x1a\x19.godwit.v1.CancelResponseB6Z4github.com/godwit-io/godwit/proto/godwit/v1;godwitv1b\x06proto3"
+	"\x06Cancel\x12\x18.godwit.v1.CancelRequest\x1a\x19.godwit.v1.CancelResponse\x12:\n" +
+	"\x05Vouch\x12\x17.godwit.v1.VouchRequest\x1a\x18.godwit.v1.VouchResponse\x127\n" +
+	"\x04Hook\x12\x16.godwit.v1.HookRequest\x1a\x17.godwit.v1.HookResponse\x12C\n" +
+	"\bRollBack\x12\x1a.godwit.v1.RollBackRequest\x1a\x1b.godwit.v1.RollBackResponse\x12C\n" +
+	"\bFailOver\x12\x1a.godwit.v1.FailOverRequest\x1a\x1b.godwit.v1.FailOverResponseB6Z4github.com/godwit-io/godwit/proto/godwit/v1;godwitv1b\x06proto3"
 
 var (
 	file_godwit_v1_target_proto_rawDescOnce sync.Once
@@ -928,40 +1969,68 @@ func file_godwit_v1_target_proto_rawDescGZIP() []byte {
 	return file_godwit_v1_target_proto_rawDescData
 }
 
-var file_godwit_v1_target_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_godwit_v1_target_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_godwit_v1_target_proto_goTypes = []any{
-	(*VolumeClaim)(nil),       // 0: godwit.v1.VolumeClaim
-	(*PreflightRequest)(nil),  // 1: godwit.v1.PreflightRequest
-	(*Problem)(nil),           // 2: godwit.v1.Problem
-	(*PreflightResponse)(nil), // 3: godwit.v1.PreflightResponse
-	(*BeginRequest)(nil),      // 4: godwit.v1.BeginRequest
-	(*BeginResponse)(nil),     // 5: godwit.v1.BeginResponse
-	(*StatusRequest)(nil),     // 6: godwit.v1.StatusRequest
-	(*VolumeStatus)(nil),      // 7: godwit.v1.VolumeStatus
-	(*ResourceStatus)(nil),    // 8: godwit.v1.ResourceStatus
-	(*StatusResponse)(nil),    // 9: godwit.v1.StatusResponse
-	(*CancelRequest)(nil),     // 10: godwit.v1.CancelRequest
-	(*CancelResponse)(nil),    // 11: godwit.v1.CancelResponse
+	(*FailOverRequest)(nil),       // 0: godwit.v1.FailOverRequest
+	(*FailOverResponse)(nil),      // 1: godwit.v1.FailOverResponse
+	(*VolumeClaim)(nil),           // 2: godwit.v1.VolumeClaim
+	(*PreflightRequest)(nil),      // 3: godwit.v1.PreflightRequest
+	(*HookJob)(nil),               // 4: godwit.v1.HookJob
+	(*HookRequest)(nil),           // 5: godwit.v1.HookRequest
+	(*HookResponse)(nil),          // 6: godwit.v1.HookResponse
+	(*KindVersions)(nil),          // 7: godwit.v1.KindVersions
+	(*Problem)(nil),               // 8: godwit.v1.Problem
+	(*PreflightResponse)(nil),     // 9: godwit.v1.PreflightResponse
+	(*BeginRequest)(nil),          // 10: godwit.v1.BeginRequest
+	(*Schedule)(nil),              // 11: godwit.v1.Schedule
+	(*BeginResponse)(nil),         // 12: godwit.v1.BeginResponse
+	(*VouchRequest)(nil),          // 13: godwit.v1.VouchRequest
+	(*VouchResponse)(nil),         // 14: godwit.v1.VouchResponse
+	(*StatusRequest)(nil),         // 15: godwit.v1.StatusRequest
+	(*VolumeStatus)(nil),          // 16: godwit.v1.VolumeStatus
+	(*ResourceStatus)(nil),        // 17: godwit.v1.ResourceStatus
+	(*StatusResponse)(nil),        // 18: godwit.v1.StatusResponse
+	(*CancelRequest)(nil),         // 19: godwit.v1.CancelRequest
+	(*CancelResponse)(nil),        // 20: godwit.v1.CancelResponse
+	(*RollBackRequest)(nil),       // 21: godwit.v1.RollBackRequest
+	(*RollBackResponse)(nil),      // 22: godwit.v1.RollBackResponse
+	nil,                           // 23: godwit.v1.HookJob.FilesEntry
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
 }
 var file_godwit_v1_target_proto_depIdxs = []int32{
-	0,  // 0: godwit.v1.PreflightRequest.volumes:type_name -> godwit.v1.VolumeClaim
-	2,  // 1: godwit.v1.PreflightResponse.problems:type_name -> godwit.v1.Problem
-	0,  // 2: godwit.v1.BeginRequest.volumes:type_name -> godwit.v1.VolumeClaim
-	7,  // 3: godwit.v1.StatusResponse.volumes:type_name -> godwit.v1.VolumeStatus
-	8,  // 4: godwit.v1.StatusResponse.resources:type_name -> godwit.v1.ResourceStatus
-	1,  // 5: godwit.v1.TargetService.Preflight:input_type -> godwit.v1.PreflightRequest
-	4,  // 6: godwit.v1.TargetService.Begin:input_type -> godwit.v1.BeginRequest
-	6,  // 7: godwit.v1.TargetService.Status:input_type -> godwit.v1.StatusRequest
-	10, // 8: godwit.v1.TargetService.Cancel:input_type -> godwit.v1.CancelRequest
-	3,  // 9: godwit.v1.TargetService.Preflight:output_type -> godwit.v1.PreflightResponse
-	5,  // 10: godwit.v1.TargetService.Begin:output_type -> godwit.v1.BeginResponse
-	9,  // 11: godwit.v1.TargetService.Status:output_type -> godwit.v1.StatusResponse
-	11, // 12: godwit.v1.TargetService.Cancel:output_type -> godwit.v1.CancelResponse
-	9,  // [9:13] is the sub-list for method output_type
-	5,  // [5:9] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	2,  // 0: godwit.v1.PreflightRequest.volumes:type_name -> godwit.v1.VolumeClaim
+	7,  // 1: godwit.v1.PreflightRequest.kinds:type_name -> godwit.v1.KindVersions
+	4,  // 2: godwit.v1.PreflightRequest.hooks:type_name -> godwit.v1.HookJob
+	23, // 3: godwit.v1.HookJob.files:type_name -> godwit.v1.HookJob.FilesEntry
+	4,  // 4: godwit.v1.HookRequest.job:type_name -> godwit.v1.HookJob
+	8,  // 5: godwit.v1.PreflightResponse.problems:type_name -> godwit.v1.Problem
+	7,  // 6: godwit.v1.PreflightResponse.served:type_name -> godwit.v1.KindVersions
+	2,  // 7: godwit.v1.BeginRequest.volumes:type_name -> godwit.v1.VolumeClaim
+	11, // 8: godwit.v1.BeginRequest.schedule:type_name -> godwit.v1.Schedule
+	16, // 9: godwit.v1.StatusResponse.volumes:type_name -> godwit.v1.VolumeStatus
+	17, // 10: godwit.v1.StatusResponse.resources:type_name -> godwit.v1.ResourceStatus
+	24, // 11: godwit.v1.StatusResponse.first_ready:type_name -> google.protobuf.Timestamp
+	3,  // 12: godwit.v1.TargetService.Preflight:input_type -> godwit.v1.PreflightRequest
+	10, // 13: godwit.v1.TargetService.Begin:input_type -> godwit.v1.BeginRequest
+	15, // 14: godwit.v1.TargetService.Status:input_type -> godwit.v1.StatusRequest
+	19, // 15: godwit.v1.TargetService.Cancel:input_type -> godwit.v1.CancelRequest
+	13, // 16: godwit.v1.TargetService.Vouch:input_type -> godwit.v1.VouchRequest
+	5,  // 17: godwit.v1.TargetService.Hook:input_type -> godwit.v1.HookRequest
+	21, // 18: godwit.v1.TargetService.RollBack:input_type -> godwit.v1.RollBackRequest
+	0,  // 19: godwit.v1.TargetService.FailOver:input_type -> godwit.v1.FailOverRequest
+	9,  // 20: godwit.v1.TargetService.Preflight:output_type -> godwit.v1.PreflightResponse
+	12, // 21: godwit.v1.TargetService.Begin:output_type -> godwit.v1.BeginResponse
+	18, // 22: godwit.v1.TargetService.Status:output_type -> godwit.v1.StatusResponse
+	20, // 23: godwit.v1.TargetService.Cancel:output_type -> godwit.v1.CancelResponse
+	14, // 24: godwit.v1.TargetService.Vouch:output_type -> godwit.v1.VouchResponse
+	6,  // 25: godwit.v1.TargetService.Hook:output_type -> godwit.v1.HookResponse
+	22, // 26: godwit.v1.TargetService.RollBack:output_type -> godwit.v1.RollBackResponse
+	1,  // 27: godwit.v1.TargetService.FailOver:output_type -> godwit.v1.FailOverResponse
+	20, // [20:28] is the sub-list for method output_type
+	12, // [12:20] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_godwit_v1_target_proto_init() }
@@ -975,7 +2044,7 @@ func file_godwit_v1_target_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_godwit_v1_target_proto_rawDesc), len(file_godwit_v1_target_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

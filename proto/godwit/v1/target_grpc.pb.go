@@ -23,6 +23,10 @@ const (
 	TargetService_Begin_FullMethodName     = "/godwit.v1.TargetService/Begin"
 	TargetService_Status_FullMethodName    = "/godwit.v1.TargetService/Status"
 	TargetService_Cancel_FullMethodName    = "/godwit.v1.TargetService/Cancel"
+	TargetService_Vouch_FullMethodName     = "/godwit.v1.TargetService/Vouch"
+	TargetService_Hook_FullMethodName      = "/godwit.v1.TargetService/Hook"
+	TargetService_RollBack_FullMethodName  = "/godwit.v1.TargetService/RollBack"
+	TargetService_FailOver_FullMethodName  = "/godwit.v1.TargetService/FailOver"
 )
 
 // TargetServiceClient is the client API for TargetService service.
@@ -39,9 +43,22 @@ type TargetServiceClient interface {
 	Begin(ctx context.Context, in *BeginRequest, opts ...grpc.CallOption) (*BeginResponse, error)
 	// Status tells how far it is.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
-	// Cancel stops the work on a round and takes back what it did; of a finished
-	// round it only drops the agent's record.
+	// Cancel stops the work on a round and takes back what it did, so that the
+	// target is as it was before; of a finished round it only drops the agent's record.
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
+	// Vouch is said by an admin pair: it answers for what a round of another pair
+	// of the same cluster brings that has no namespace, and for its namespaces.
+	Vouch(ctx context.Context, in *VouchRequest, opts ...grpc.CallOption) (*VouchResponse, error)
+	// Hook runs a Job of a round once, or tells how it fares.
+	Hook(ctx context.Context, in *HookRequest, opts ...grpc.CallOption) (*HookResponse, error)
+	// RollBack takes back a round that was reached and handed over: objects, then
+	// volumes. It is refused where the application has written to the volumes since,
+	// unless it is told to drop that. Saying it again is harmless.
+	RollBack(ctx context.Context, in *RollBackRequest, opts ...grpc.CallOption) (*RollBackResponse, error)
+	// FailOver is said by the target of a schedule of this cluster: its application is
+	// stopped here, what is left is moved, and it starts there. Saying it again tells how
+	// that fares.
+	FailOver(ctx context.Context, in *FailOverRequest, opts ...grpc.CallOption) (*FailOverResponse, error)
 }
 
 type targetServiceClient struct {
@@ -92,6 +109,46 @@ func (c *targetServiceClient) Cancel(ctx context.Context, in *CancelRequest, opt
 	return out, nil
 }
 
+func (c *targetServiceClient) Vouch(ctx context.Context, in *VouchRequest, opts ...grpc.CallOption) (*VouchResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VouchResponse)
+	err := c.cc.Invoke(ctx, TargetService_Vouch_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *targetServiceClient) Hook(ctx context.Context, in *HookRequest, opts ...grpc.CallOption) (*HookResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HookResponse)
+	err := c.cc.Invoke(ctx, TargetService_Hook_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *targetServiceClient) RollBack(ctx context.Context, in *RollBackRequest, opts ...grpc.CallOption) (*RollBackResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RollBackResponse)
+	err := c.cc.Invoke(ctx, TargetService_RollBack_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *targetServiceClient) FailOver(ctx context.Context, in *FailOverRequest, opts ...grpc.CallOption) (*FailOverResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FailOverResponse)
+	err := c.cc.Invoke(ctx, TargetService_FailOver_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // TargetServiceServer is the server API for TargetService service.
 // All implementations must embed UnimplementedTargetServiceServer
 // for forward compatibility.
@@ -106,9 +163,22 @@ type TargetServiceServer interface {
 	Begin(context.Context, *BeginRequest) (*BeginResponse, error)
 	// Status tells how far it is.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
-	// Cancel stops the work on a round and takes back what it did; of a finished
-	// round it only drops the agent's record.
+	// Cancel stops the work on a round and takes back what it did, so that the
+	// target is as it was before; of a finished round it only drops the agent's record.
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)
+	// Vouch is said by an admin pair: it answers for what a round of another pair
+	// of the same cluster brings that has no namespace, and for its namespaces.
+	Vouch(context.Context, *VouchRequest) (*VouchResponse, error)
+	// Hook runs a Job of a round once, or tells how it fares.
+	Hook(context.Context, *HookRequest) (*HookResponse, error)
+	// RollBack takes back a round that was reached and handed over: objects, then
+	// volumes. It is refused where the application has written to the volumes since,
+	// unless it is told to drop that. Saying it again is harmless.
+	RollBack(context.Context, *RollBackRequest) (*RollBackResponse, error)
+	// FailOver is said by the target of a schedule of this cluster: its application is
+	// stopped here, what is left is moved, and it starts there. Saying it again tells how
+	// that fares.
+	FailOver(context.Context, *FailOverRequest) (*FailOverResponse, error)
 	mustEmbedUnimplementedTargetServiceServer()
 }
 
@@ -130,6 +200,18 @@ func (UnimplementedTargetServiceServer) Status(context.Context, *StatusRequest) 
 }
 func (UnimplementedTargetServiceServer) Cancel(context.Context, *CancelRequest) (*CancelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
+}
+func (UnimplementedTargetServiceServer) Vouch(context.Context, *VouchRequest) (*VouchResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Vouch not implemented")
+}
+func (UnimplementedTargetServiceServer) Hook(context.Context, *HookRequest) (*HookResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Hook not implemented")
+}
+func (UnimplementedTargetServiceServer) RollBack(context.Context, *RollBackRequest) (*RollBackResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RollBack not implemented")
+}
+func (UnimplementedTargetServiceServer) FailOver(context.Context, *FailOverRequest) (*FailOverResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FailOver not implemented")
 }
 func (UnimplementedTargetServiceServer) mustEmbedUnimplementedTargetServiceServer() {}
 func (UnimplementedTargetServiceServer) testEmbeddedByValue()                       {}
@@ -224,6 +306,78 @@ func _TargetService_Cancel_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TargetService_Vouch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VouchRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TargetServiceServer).Vouch(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TargetService_Vouch_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TargetServiceServer).Vouch(ctx, req.(*VouchRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TargetService_Hook_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HookRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TargetServiceServer).Hook(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TargetService_Hook_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TargetServiceServer).Hook(ctx, req.(*HookRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TargetService_RollBack_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RollBackRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TargetServiceServer).RollBack(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TargetService_RollBack_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TargetServiceServer).RollBack(ctx, req.(*RollBackRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TargetService_FailOver_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FailOverRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TargetServiceServer).FailOver(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TargetService_FailOver_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TargetServiceServer).FailOver(ctx, req.(*FailOverRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // TargetService_ServiceDesc is the grpc.ServiceDesc for TargetService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -246,6 +400,22 @@ var TargetService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Cancel",
 			Handler:    _TargetService_Cancel_Handler,
+		},
+		{
+			MethodName: "Vouch",
+			Handler:    _TargetService_Vouch_Handler,
+		},
+		{
+			MethodName: "Hook",
+			Handler:    _TargetService_Hook_Handler,
+		},
+		{
+			MethodName: "RollBack",
+			Handler:    _TargetService_RollBack_Handler,
+		},
+		{
+			MethodName: "FailOver",
+			Handler:    _TargetService_FailOver_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -138,13 +139,18 @@ func TestAgainstACluster(t *testing.T) {
 
 	t.Run("nothing there", c.testNothingThere)
 	t.Run("pairing", c.testPairing)
+	t.Run("must-gather", c.testMustGather)
 	t.Run("migration", c.testMigration)
 	t.Run("wait", c.testWait)
+	t.Run("schedule", c.testSchedule)
+	t.Run("failover", c.testFailover)
+	t.Run("activate", c.testActivate)
+	t.Run("failover on the target", c.testFailoverOnTarget)
 	t.Run("delete", c.testDelete)
 }
 
 func (c *cluster) testNothingThere(t *testing.T) {
-	for _, kind := range []string{"clusterpair", "clusterpairs", "cp", "migration", "migrations", "backuplocation", "standby", "volumetransfer"} {
+	for _, kind := range []string{"clusterpair", "clusterpairs", "cp", "migration", "migrations", "backuplocation", "standby", "volumetransfer", "migrationschedules", "sp"} {
 		if got := c.good(t, "get "+kind); got != "No resources found.\n" {
 			t.Errorf("get %s: %q", kind, got)
 		}
@@ -194,7 +200,7 @@ func (c *cluster) testPairing(t *testing.T) {
 	if out := c.good(t, "generate clusterpair -n cms prodcluster --backuplocation second"); !strings.Contains(out, "backuplocation: second") {
 		t.Errorf("the named BackupLocation is not in %s", out)
 	}
-	if _, err := pairing.ParseToken(c.good(t, "create token -n godwit-system --ttl 5m")); err != nil {
+	if _, err := pairing.ParseToken(c.good(t, "create token -n cms --backuplocation relay --ttl 5m")); err != nil {
 		t.Errorf("create token: %v", err)
 	}
 	if out := c.good(t, "version"); !strings.Contains(out, "Server: unknown, cluster production (11111111-2222-3333-4444-555555555555), reached at target.example.com:30931") {
@@ -221,8 +227,93 @@ func (c *cluster) checkLocation(t *testing.T) {
 	if len(secret.OwnerReferences) != 1 || secret.OwnerReferences[0].UID != location.UID {
 		t.Errorf("the Secret would outlive its BackupLocation: %+v", secret.OwnerReferences)
 	}
+	c.checkOtherLocations(t)
 	// A name that is taken leaves no Secret behind and does not touch the first one's.
 	c.bad(t, "create backuplocation relay -n cms --bucket b --access-key x", "choose another name, or delete that one first")
+}
+
+// checkOtherLocations makes one of each type, with keys from files, and from a Secret
+// that is there.
+func (c *cluster) checkOtherLocations(t *testing.T) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, []byte("from a file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "stores"}}); err != nil {
+		t.Fatal(err)
+	}
+	for name, with := range map[string]struct {
+		args string
+		item api.BackupLocationItem
+		keys map[string]string
+	}{
+		"s3": {
+			"--bucket b --region r --access-key id --storage-class STANDARD_IA --sse AES256 --secret-key-file " + file,
+			api.BackupLocationItem{Type: "s3", Path: "b", SecretConfig: "s3-backuplocation", S3Config: &api.S3Config{Endpoint: "s3.amazonaws.com", Region: "r", StorageClass: "STANDARD_IA", SSE: "AES256"}},
+			map[string]string{"accessKeyID": "id", "secretAccessKey": "from a file"},
+		},
+		"role": {
+			"--bucket b --endpoint s3:9000 --use-iam",
+			api.BackupLocationItem{Type: "s3", Path: "b", S3Config: &api.S3Config{Endpoint: "s3:9000", UseIam: true}}, nil,
+		},
+		"azure": {
+			"--type azure --bucket b/deep --account-name acc --environment AzureChinaCloud --account-key-file " + file,
+			api.BackupLocationItem{Type: "azure", Path: "b/deep", SecretConfig: "azure-backuplocation", AzureConfig: &api.AzureConfig{StorageAccountName: "acc", Environment: "AzureChinaCloud"}},
+			map[string]string{"storageAccountKey": "from a file"},
+		},
+		"application": {
+			"-p azure --bucket b --account-name acc --tenant-id t --client-id c --client-secret-file " + file,
+			api.BackupLocationItem{Type: "azure", Path: "b", SecretConfig: "application-backuplocation", AzureConfig: &api.AzureConfig{StorageAccountName: "acc", TenantID: "t", ClientID: "c"}},
+			map[string]string{"clientSecret": "from a file"},
+		},
+		"google": {
+			"--type google --bucket b --key-file " + file,
+			api.BackupLocationItem{Type: "google", Path: "b", SecretConfig: "google-backuplocation", GoogleConfig: &api.GoogleConfig{}},
+			map[string]string{"accountKey": "from a file"},
+		},
+		"hmac": {
+			"--type google --bucket b --project-id p --access-key id --secret-key-file " + file,
+			api.BackupLocationItem{Type: "google", Path: "b", SecretConfig: "hmac-backuplocation", GoogleConfig: &api.GoogleConfig{ProjectID: "p"}},
+			map[string]string{"accessKeyID": "id", "secretAccessKey": "from a file"},
+		},
+		"nfs": {
+			"--type nfs --bucket exports/godwit/ --server nas --sub-path team",
+			api.BackupLocationItem{Type: "nfs", Path: "/exports/godwit", NFSConfig: &api.NFSConfig{ServerAddr: "nas", SubPath: "team"}}, nil,
+		},
+	} {
+		c.checkOther(t, name, with.args, with.item, with.keys)
+	}
+	c.checkOther(t, "there", "--bucket b --endpoint s3:9000 --insecure-skip-verify --secret s3-backuplocation", api.BackupLocationItem{
+		Type: "s3", Path: "b", SecretConfig: "s3-backuplocation", S3Config: &api.S3Config{Endpoint: "s3:9000", InsecureSkipVerify: true},
+	}, nil)
+	c.bad(t, "create backuplocation b -n stores --bucket b --secret nosuch", "--secret: find Secret nosuch in namespace stores")
+}
+
+func (c *cluster) checkOther(t *testing.T, name, args string, item api.BackupLocationItem, keys map[string]string) {
+	t.Helper()
+	c.good(t, "create backuplocation "+name+" -n stores "+args)
+	var location api.BackupLocation
+	if err := c.client.Get(t.Context(), client.ObjectKey{Namespace: "stores", Name: name}, &location); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(location.Location, item) {
+		t.Errorf("%s: %+v, want %+v", name, location.Location, item)
+	}
+	if keys == nil {
+		return
+	}
+	var secret corev1.Secret
+	if err := c.client.Get(t.Context(), client.ObjectKey{Namespace: "stores", Name: item.SecretConfig}, &secret); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for k, v := range secret.Data {
+		got[k] = string(v)
+	}
+	if !reflect.DeepEqual(got, keys) {
+		t.Errorf("%s: its Secret has %v", name, got)
+	}
 }
 
 // checkPair applies what generate printed, and looks at the token in it.
@@ -378,6 +469,13 @@ func (c *cluster) testInterrupt(t *testing.T) {
 }
 
 func (c *cluster) testDelete(t *testing.T) {
+	c.testRollback(t)
+	c.testLimits(t)
+	if got := c.good(t, "cancel migration longone -n cms"); got != "Migration longone is being cancelled: what it did is taken back on both clusters\n" {
+		t.Errorf("cancel: %q", got)
+	}
+	c.bad(t, "cancel migration good -n cms", "Migration good has ended as Successful: there is nothing to cancel")
+	c.bad(t, "cancel migration nobody -n cms", "Migration nobody is not in namespace cms")
 	if got := c.good(t, "delete migration longone good -n cms"); got != "Migration longone deleted successfully\nMigration good deleted successfully\n" {
 		t.Errorf("delete: %q", got)
 	}

@@ -12,9 +12,9 @@ func newCreate(s *session) *cobra.Command {
 		Use:   "create",
 		Short: "Create Godwit's objects",
 		Args:  cobra.ArbitraryArgs,
-		RunE:  group("what to create", "migration, backuplocation or token"),
+		RunE:  group("what to create", "migration, migrationschedule, schedulepolicy, backuplocation or token"),
 	}
-	create.AddCommand(newCreateMigration(s), newCreateBackupLocation(s), newCreateToken(s))
+	create.AddCommand(newCreateMigration(s), newCreateMigrationSchedule(s), newCreateSchedulePolicy(s), newCreateBackupLocation(s), newCreateToken(s))
 	return create
 }
 

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -22,10 +21,18 @@ const skipResource = "stork.libopenstorage.org/skip-resource"
 
 // locationFlags are the flags of create backuplocation.
 type locationFlags struct {
-	bucket, endpoint, region string
-	accessKey, secretKey     string
-	caFile                   string
-	disableSSL               bool
+	kind, bucket, secret string
+	// S3's, and Google's by HMAC keys.
+	accessKey, secretKey, secretKeyFile  string
+	endpoint, region, caFile             string
+	storageClass, sse                    string
+	disableSSL, skipVerify, useIAM       bool
+	accountName, accountKeyFile          string
+	environment                          string
+	tenantID, clientID, clientSecretFile string
+	subscriptionID, resourceGroup        string
+	projectID, keyFile                   string
+	server, subPath                      string
 }
 
 func newCreateBackupLocation(s *session) *cobra.Command {
@@ -33,35 +40,89 @@ func newCreateBackupLocation(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "backuplocation NAME",
 		Aliases: []string{"backuplocations"},
-		Short:   "Name an object store, and keep its keys in a Secret",
-		Long: `Name an object store, and keep its keys in a Secret beside it.
+		Short:   "Name an object store or NFS folder, and keep its keys in a Secret",
+		Long: `Name an object store or NFS folder, and keep its keys in a Secret beside it.
 
-Keys that are not given as flags are taken from AWS_ACCESS_KEY_ID and
-AWS_SECRET_ACCESS_KEY, so that they need not stand in a command line.`,
+No flag takes a secret itself, since command lines can be read by others: a
+secret is read from a file, or from standard input where the file is "-", or
+from AWS_SECRET_ACCESS_KEY, AZURE_STORAGE_KEY or AZURE_CLIENT_SECRET. A Secret
+that is there already is named by --secret.`,
+		Example: `  # S3, or what speaks it; the secret key is typed or piped in
+  godwitctl create backuplocation relay -n cms --bucket my-bucket --endpoint HOST:PORT --access-key KEY --secret-key-file -
+  # S3 by the role of the nodes, where the controller allows that
+  godwitctl create backuplocation relay -n cms --bucket my-bucket --endpoint s3.eu-west-1.amazonaws.com --region eu-west-1 --use-iam
+  # Azure by an account's key, and by an application of its directory
+  godwitctl create backuplocation relay -n cms --type azure --bucket my-container --account-name ACCOUNT --account-key-file FILE
+  godwitctl create backuplocation relay -n cms --type azure --bucket my-container --account-name ACCOUNT --tenant-id T --client-id C --client-secret-file FILE
+  # Google by the key of a service account, and by its HMAC keys
+  godwitctl create backuplocation relay -n cms --type google --bucket my-bucket --key-file key.json
+  godwitctl create backuplocation relay -n cms --type google --bucket my-bucket --access-key KEY --secret-key-file FILE
+  # An NFS folder that the chart's value nfs mounts
+  godwitctl create backuplocation relay -n cms --type nfs --bucket /exports/godwit --server nas`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return s.createBackupLocation(cmd.Context(), f, args)
+			return s.createBackupLocation(cmd, &f, args)
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&f.bucket, "bucket", "", "Bucket, and after a slash an optional prefix in it (required)")
-	flags.StringVar(&f.endpoint, "endpoint", "", "Host or host:port of the store; empty for AWS")
-	flags.StringVar(&f.region, "region", "", "Region of the bucket")
-	flags.StringVar(&f.accessKey, "access-key", "", "Access key id (or AWS_ACCESS_KEY_ID)")
-	flags.StringVar(&f.secretKey, "secret-key", "", "Secret access key; - reads it from standard input (or AWS_SECRET_ACCESS_KEY)")
-	flags.StringVar(&f.caFile, "ca-file", "", "PEM file with the authority of the store's certificate, where no public one signed it")
-	flags.BoolVar(&f.disableSSL, "disable-ssl", false, "Speak plain HTTP")
+	f.add(cmd)
 	return cmd
 }
 
-func (s *session) createBackupLocation(ctx context.Context, f locationFlags, args []string) error {
+func (f *locationFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVarP(&f.kind, "type", "p", string(api.S3Location), "s3, azure, google or nfs")
+	flags.StringVar(&f.bucket, "bucket", "", "Bucket or container, and after a slash an optional prefix in it; for nfs the folder that the server exports (required)")
+	flags.StringVar(&f.secret, "secret", "", "Secret of the namespace that has the keys already, by the names of stork's fields")
+
+	flags.StringVar(&f.endpoint, "endpoint", "", "s3: host or host:port of the store; empty for AWS")
+	flags.StringVar(&f.region, "region", "", "s3: region of the bucket")
+	flags.StringVar(&f.accessKey, "access-key", "", "s3, google: access key id (or AWS_ACCESS_KEY_ID for s3)")
+	flags.StringVar(&f.secretKeyFile, "secret-key-file", "", "s3, google: file with the secret access key (or AWS_SECRET_ACCESS_KEY for s3)")
+	flags.StringVar(&f.secretKey, "secret-key", "", "s3, google: only -, which reads it from standard input")
+	flags.StringVar(&f.caFile, "ca-file", "", "s3: PEM file with the authority of the store's certificate, where no public one signed it")
+	flags.StringVar(&f.storageClass, "storage-class", "", "s3: class that objects are stored in")
+	flags.StringVar(&f.sse, "sse", "", "s3: have the store encrypt once more: AES256 or aws:kms")
+	flags.BoolVar(&f.disableSSL, "disable-ssl", false, "s3: speak plain HTTP")
+	flags.BoolVar(&f.skipVerify, "insecure-skip-verify", false, "s3: do not check the store's certificate")
+	flags.BoolVar(&f.useIAM, "use-iam", false, "s3: take the keys of the nodes' role; the controller has to allow it by --node-role")
+
+	flags.StringVar(&f.accountName, "account-name", "", "azure: storage account (or AZURE_STORAGE_ACCOUNT)")
+	flags.StringVar(&f.accountKeyFile, "account-key-file", "", "azure: file with the account's key (or AZURE_STORAGE_KEY)")
+	flags.StringVar(&f.environment, "environment", "", "azure: AzurePublicCloud or AzureChinaCloud")
+	flags.StringVar(&f.tenantID, "tenant-id", "", "azure: directory of the application that opens the account in place of its key")
+	flags.StringVar(&f.clientID, "client-id", "", "azure: the application")
+	flags.StringVar(&f.clientSecretFile, "client-secret-file", "", "azure: file with the application's secret (or AZURE_CLIENT_SECRET)")
+	flags.StringVar(&f.subscriptionID, "subscription-id", "", "azure: as in stork; not needed")
+	flags.StringVar(&f.resourceGroup, "resource-group", "", "azure: as in stork; not needed")
+
+	flags.StringVar(&f.keyFile, "key-file", "", "google: file with a service account's key in JSON")
+	flags.StringVar(&f.projectID, "project-id", "", "google: as in stork; not needed")
+
+	flags.StringVar(&f.server, "server", "", "nfs: the server, as the chart's value nfs spells it")
+	flags.StringVar(&f.subPath, "sub-path", "", "nfs: a folder below the exported one")
+}
+
+// flagsOf are the flags that a type has beside those of all.
+func flagsOf(kind api.BackupLocationType) []string {
+	switch kind {
+	case api.S3Location:
+		return []string{"endpoint", "region", "access-key", "secret-key", "secret-key-file", "ca-file", "storage-class", "sse", "disable-ssl", "insecure-skip-verify", "use-iam"}
+	case api.AzureLocation:
+		return []string{"account-name", "account-key-file", "environment", "tenant-id", "client-id", "client-secret-file", "subscription-id", "resource-group"}
+	case api.GoogleLocation:
+		return []string{"access-key", "secret-key", "secret-key-file", "key-file", "project-id"}
+	case api.NFSLocation:
+		return []string{"server", "sub-path"}
+	}
+	return nil
+}
+
+func (s *session) createBackupLocation(cmd *cobra.Command, f *locationFlags, args []string) error {
+	ctx := cmd.Context()
 	name, err := exactlyOne("backuplocation", args)
 	if err != nil {
 		return err
 	}
-	if err := s.complete(&f); err != nil {
-		return err
-	}
-	ca, err := f.authority()
+	item, keys, err := s.describeLocation(cmd, f)
 	if err != nil {
 		return err
 	}
@@ -73,8 +134,18 @@ func (s *session) createBackupLocation(ctx context.Context, f locationFlags, arg
 	if err != nil {
 		return err
 	}
-	secret := f.secret(namespace, name)
-	location := f.location(namespace, name, secret.Name, ca)
+	location := &api.BackupLocation{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Location: item}
+	if len(keys) == 0 {
+		if err := s.secretThere(ctx, c, namespace, item.SecretConfig); err != nil {
+			return err
+		}
+		if err := c.Create(ctx, location); err != nil {
+			return s.fail(fmt.Sprintf("create BackupLocation %s in namespace %s", name, namespace), err)
+		}
+		return s.out("BackupLocation %v created successfully", name)
+	}
+	secret := keepKeys(namespace, name, keys)
+	location.Location.SecretConfig = secret.Name
 	if err := c.Create(ctx, secret); err != nil {
 		return s.fail(fmt.Sprintf("create Secret %s in namespace %s", secret.Name, namespace), err)
 	}
@@ -89,6 +160,17 @@ func (s *session) createBackupLocation(ctx context.Context, f locationFlags, arg
 	return s.out("BackupLocation %v created successfully", name)
 }
 
+// secretThere looks for the Secret that --secret names.
+func (s *session) secretThere(ctx context.Context, c client.Client, namespace, name string) error {
+	if name == "" {
+		return nil
+	}
+	if err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &corev1.Secret{}); err != nil {
+		return s.fail(fmt.Sprintf("--secret: find Secret %s in namespace %s", name, namespace), err)
+	}
+	return nil
+}
+
 // own lets the Secret go when its BackupLocation goes.
 func (s *session) own(ctx context.Context, c client.Client, secret *corev1.Secret, location *api.BackupLocation) error {
 	before := client.MergeFrom(secret.DeepCopy())
@@ -101,38 +183,70 @@ func (s *session) own(ctx context.Context, c client.Client, secret *corev1.Secre
 	return nil
 }
 
-// complete takes from the environment what the flags leave out, and checks the rest.
-func (s *session) complete(f *locationFlags) error {
-	if f.accessKey == "" {
-		f.accessKey = s.env.Getenv("AWS_ACCESS_KEY_ID")
+// keepKeys gives the Secret of a location's keys. The location's name in its own
+// tells it from others'.
+func keepKeys(namespace, location string, keys map[string]string) *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace, Name: location + "-backuplocation",
+			Annotations: map[string]string{skipResource: "true"},
+		},
+		StringData: keys,
 	}
-	if f.secretKey == "" {
-		f.secretKey = s.env.Getenv("AWS_SECRET_ACCESS_KEY")
+}
+
+// describeLocation gives the location and the keys for its Secret; none where there
+// is one already, or none is needed.
+func (s *session) describeLocation(cmd *cobra.Command, f *locationFlags) (api.BackupLocationItem, map[string]string, error) {
+	item := api.BackupLocationItem{Type: api.BackupLocationType(f.kind), SecretConfig: f.secret}
+	if err := f.fits(cmd, item.Type); err != nil {
+		return item, nil, err
 	}
-	if f.secretKey == "-" {
-		read, err := io.ReadAll(io.LimitReader(s.env.Streams.In, 1<<16))
-		if err != nil {
-			return fmt.Errorf("read the secret key from standard input: %w", err)
+	item.Path = strings.Trim(f.bucket, "/")
+	if item.Path == "" {
+		return item, nil, errors.New("the BackupLocation needs a bucket, container or folder: give --bucket NAME")
+	}
+	in := &secretReader{session: s}
+	var keys map[string]string
+	var err error
+	switch item.Type {
+	case api.S3Location:
+		keys, err = f.s3(&item, in)
+	case api.AzureLocation:
+		keys, err = f.azure(&item, in)
+	case api.GoogleLocation:
+		keys, err = f.google(&item, in)
+	case api.NFSLocation:
+		item.Path = "/" + item.Path
+		item.NFSConfig = &api.NFSConfig{ServerAddr: f.server, SubPath: f.subPath}
+		if f.server == "" && f.secret == "" {
+			err = errors.New("the BackupLocation needs a server: give --server")
 		}
-		f.secretKey = strings.TrimSpace(string(read))
 	}
-	switch {
-	case strings.Trim(f.bucket, "/") == "":
-		return errors.New("the BackupLocation needs a bucket: give --bucket NAME")
-	case f.accessKey == "":
-		return errors.New("the BackupLocation needs an access key: give --access-key or set AWS_ACCESS_KEY_ID")
-	case f.secretKey == "":
-		return errors.New("the BackupLocation needs a secret key: give --secret-key or set AWS_SECRET_ACCESS_KEY")
-	case f.disableSSL && f.caFile != "":
-		return errors.New("--ca-file is for TLS, and --disable-ssl is without: leave one out")
-	case f.disableSSL && strings.HasPrefix(f.endpoint, "https://"):
-		return errors.New("--endpoint says https and --disable-ssl says http: leave one out")
+	return item, keys, err
+}
+
+// fits refuses flags of another type.
+func (f *locationFlags) fits(cmd *cobra.Command, kind api.BackupLocationType) error {
+	if flagsOf(kind) == nil {
+		return fmt.Errorf("--type %q is not known: say s3, azure, google or nfs", f.kind)
+	}
+	own := map[string]bool{}
+	for _, name := range flagsOf(kind) {
+		own[name] = true
+	}
+	for _, other := range []api.BackupLocationType{api.S3Location, api.AzureLocation, api.GoogleLocation, api.NFSLocation} {
+		for _, name := range flagsOf(other) {
+			if cmd.Flags().Changed(name) && !own[name] {
+				return fmt.Errorf("--%s is for --type %s, and this is %s: leave one out", name, other, kind)
+			}
+		}
 	}
 	return nil
 }
 
 // authority is the PEM of --ca-file, checked.
-func (f locationFlags) authority() (string, error) {
+func (f *locationFlags) authority() (string, error) {
 	if f.caFile == "" {
 		return "", nil
 	}
@@ -144,28 +258,4 @@ func (f locationFlags) authority() (string, error) {
 		return "", fmt.Errorf("--ca-file: %s holds no certificate in PEM form", f.caFile)
 	}
 	return string(pem), nil
-}
-
-// secret keeps the keys. The name of its location in it tells it from others'.
-func (f locationFlags) secret(namespace, location string) *corev1.Secret {
-	return &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: namespace, Name: location + "-backuplocation",
-			Annotations: map[string]string{skipResource: "true"},
-		},
-		StringData: map[string]string{"accessKeyID": f.accessKey, "secretAccessKey": f.secretKey},
-	}
-}
-
-func (f locationFlags) location(namespace, name, secret, ca string) *api.BackupLocation {
-	return &api.BackupLocation{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-		Location: api.BackupLocationItem{
-			Type: api.S3Location, Path: strings.Trim(f.bucket, "/"), SecretConfig: secret,
-			S3Config: &api.S3Config{
-				Endpoint: f.endpoint, Region: f.region,
-				DisableSSL: f.disableSSL || strings.HasPrefix(f.endpoint, "http://"), CABundle: ca,
-			},
-		},
-	}
 }

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
+	"github.com/godwit-io/godwit/daemon/migrate"
 )
 
 // migrationFlags are the flags of create migration.
@@ -22,9 +24,15 @@ type migrationFlags struct {
 	startApplications bool
 	classes           map[string]string
 	method            string
+	verify            string
+	stage, quiesce    bool
+	precopy           bool
+	maxDowntime       time.Duration
 	wait              bool
 	dryRun            bool
 	file              string
+	policy            string
+	rules             api.RuleOptions
 }
 
 func newCreateMigration(s *session) *cobra.Command {
@@ -53,14 +61,22 @@ Example:
 	flags.BoolVarP(&f.startApplications, "startApplications", "a", true, "Start the applications on the target")
 	flags.StringToStringVar(&f.classes, "storage-class-mapping", nil, "Storage classes of the target for those of the source, such as fast=gold,slow=silver")
 	flags.StringVar(&f.method, "method", string(api.MethodAuto), "How volumes are read: Auto, Block or Filesystem")
+	flags.StringVar(&f.verify, "verify", string(api.VerifySealed), "How the target's volumes are checked: Sealed, ReadBack, Sample or Full")
+	flags.BoolVar(&f.stage, "stage", false, "Copy without stopping and without handing over; may be done as often as wanted")
+	flags.BoolVar(&f.quiesce, "quiesce", false, "Stop the application on the source for this copy")
+	flags.StringVar(&f.rules.PreExecRule, "preExecRule", "", "Rule to run in the application's pods before the snapshots")
+	flags.StringVar(&f.rules.PostExecRule, "postExecRule", "", "Rule to run in the application's pods after the snapshots")
+	flags.BoolVar(&f.precopy, "precopy", false, "Copy in rounds while the application runs, then stop it for a short last one")
+	flags.DurationVar(&f.maxDowntime, "max-downtime", migrate.DefaultMaxDowntime, "With --precopy: how long the last copy shall take at most")
 	flags.BoolVar(&f.wait, "wait", false, "Show the progress until the Migration ends; fail if it does not succeed")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "Let the cluster check the Migration without creating it")
+	flags.StringVar(&f.policy, "policy", "", "Take selectors and conflictResolution from this file with a PropagationPolicy of Karmada")
 	flags.StringVarP(&f.file, "file", "f", "", "Only check the Migrations in this file (- is standard input)")
 	return cmd
 }
 
 func (s *session) createMigration(ctx context.Context, f migrationFlags, args []string) error {
-	m, err := f.migration(args)
+	m, err := s.wantedMigration(f, args)
 	if err != nil {
 		return err
 	}
@@ -96,6 +112,15 @@ func (s *session) createMigration(ctx context.Context, f migrationFlags, args []
 	return s.waitFor(ctx, c, client.ObjectKeyFromObject(m))
 }
 
+// wantedMigration is what the flags and a policy ask for.
+func (s *session) wantedMigration(f migrationFlags, args []string) (*api.Migration, error) {
+	m, err := f.migration(args)
+	if err == nil && f.policy != "" {
+		err = s.takePolicy(m, f.policy)
+	}
+	return m, err
+}
+
 // waitFor shows the progress of a Migration until it ends, and fails if it did
 // not succeed.
 func (s *session) waitFor(ctx context.Context, c client.WithWatch, key client.ObjectKey) error {
@@ -125,6 +150,12 @@ func (f migrationFlags) migration(args []string) (*api.Migration, error) {
 	if err != nil {
 		return nil, err
 	}
+	verify, err := parseVerify(f.verify)
+	if err != nil {
+		return nil, err
+	}
+	life := f.life()
+	life.Verify = verify
 	return &api.Migration{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: api.MigrationSpec{
@@ -132,8 +163,24 @@ func (f migrationFlags) migration(args []string) (*api.Migration, error) {
 			IncludeResources: &f.includeResources, IncludeVolumes: &f.includeVolumes,
 			StartApplications:   &f.startApplications,
 			StorageClassMapping: f.classes, Method: method,
+			LifeOptions: life, RuleOptions: f.rules,
 		},
 	}, nil
+}
+
+// life leaves out what was not asked for.
+func (f migrationFlags) life() api.LifeOptions {
+	var o api.LifeOptions
+	if f.stage {
+		o.Stage = &f.stage
+	}
+	if f.quiesce {
+		o.Quiesce = &f.quiesce
+	}
+	if f.precopy {
+		o.Precopy = &api.Precopy{MaxDowntime: &metav1.Duration{Duration: f.maxDowntime}}
+	}
+	return o
 }
 
 func parseMethod(s string) (api.TransferMethod, error) {
@@ -143,6 +190,15 @@ func parseMethod(s string) (api.TransferMethod, error) {
 		}
 	}
 	return "", fmt.Errorf("--method %q is not known: say Auto, Block or Filesystem", s)
+}
+
+func parseVerify(s string) (api.VerifyMode, error) {
+	for _, m := range []api.VerifyMode{api.VerifySealed, api.VerifyReadBack, api.VerifySample, api.VerifyFull} {
+		if strings.EqualFold(s, string(m)) {
+			return m, nil
+		}
+	}
+	return "", fmt.Errorf("--verify %q is not known: say Sealed, ReadBack, Sample or Full", s)
 }
 
 // pairThere tells a mistyped pair before anything is created.

@@ -10,7 +10,7 @@ import (
 )
 
 func newDelete(s *session) *cobra.Command {
-	kinds := []kind{clusterPairKind(), migrationKind(), backupLocationKind()}
+	kinds := []kind{clusterPairKind(), migrationKind(), migrationScheduleKind(), schedulePolicyKind(), backupLocationKind()}
 	del := &cobra.Command{
 		Use:   "delete",
 		Short: "Delete Godwit's objects; volumes and objects that were moved stay",
@@ -34,7 +34,7 @@ func (s *session) delete(ctx context.Context, k kind, names []string) error {
 	if len(names) == 0 {
 		return fmt.Errorf("delete %s needs at least one name", k.use)
 	}
-	namespace, err := s.namespace()
+	namespace, err := s.where(k)
 	if err != nil {
 		return err
 	}
@@ -50,10 +50,18 @@ func (s *session) delete(ctx context.Context, k kind, names []string) error {
 }
 
 func (s *session) deleteOne(ctx context.Context, c client.Client, k kind, key client.ObjectKey) error {
-	what := fmt.Sprintf("delete %s %s in namespace %s", k.name, key.Name, key.Namespace)
+	what := fmt.Sprintf("delete %s %s", k.name, key.Name)
+	if !k.cluster {
+		what += " in namespace " + key.Namespace
+	}
 	obj := k.object()
 	obj.SetNamespace(key.Namespace)
 	obj.SetName(key.Name)
+	if k.name == schedulePolicyKind().name {
+		if err := s.policyUnused(ctx, c, key.Name); err != nil {
+			return err
+		}
+	}
 	err := c.Delete(ctx, obj)
 	if missing(err) {
 		return s.notThere(ctx, c, k, key.Namespace, key.Name)

@@ -14,7 +14,7 @@ import (
 
 func newGet(s *session) *cobra.Command {
 	migrations := migrationKind()
-	kinds := []kind{clusterPairKind(), migrations, backupLocationKind(), standbyKind(), volumeTransferKind()}
+	kinds := []kind{clusterPairKind(), migrations, backupLocationKind(), migrationScheduleKind(), schedulePolicyKind(), standbyKind(), actionKind(), drillKind(), volumeTransferKind(), transferLimitsKind()}
 	get := &cobra.Command{
 		Use:   "get",
 		Short: "Show Godwit's objects",
@@ -32,12 +32,15 @@ func newGet(s *session) *cobra.Command {
 				return s.get(cmd.Context(), selection{kind: k, names: args, pair: pair})
 			},
 		}
+		if k.name == migrations.name || k.name == migrationScheduleKind().name {
+			cmd.Flags().StringVarP(&pair, "clusterpair", "c", "", "Only "+k.name+"s over this ClusterPair")
+		}
 		if k.name == migrations.name {
-			cmd.Flags().StringVarP(&pair, "clusterpair", "c", "", "Only Migrations over this ClusterPair")
 			cmd.Long = "Show moves of applications to other clusters.\n\nWith one NAME and -w, show its progress until it ends."
 		}
 		get.AddCommand(cmd)
 	}
+	get.AddCommand(newGetTokens(s), newGetRecoveryPoints(s))
 	return get
 }
 
@@ -45,13 +48,19 @@ func newGet(s *session) *cobra.Command {
 type selection struct {
 	kind  kind
 	names []string
-	// pair, where given, leaves out the Migrations over other ClusterPairs.
+	// pair, where given, leaves out what goes over other ClusterPairs.
 	pair string
 }
 
 func (sel selection) has(obj client.Object) bool {
-	m, ok := obj.(*api.Migration)
-	return sel.pair == "" || (ok && m.Spec.ClusterPair == sel.pair)
+	switch o := obj.(type) {
+	case *api.Migration:
+		return sel.pair == "" || o.Spec.ClusterPair == sel.pair
+	case *api.MigrationSchedule:
+		return sel.pair == "" || o.Spec.Template.Spec.ClusterPair == sel.pair
+	default:
+		return sel.pair == ""
+	}
 }
 
 func (s *session) get(ctx context.Context, sel selection) error {

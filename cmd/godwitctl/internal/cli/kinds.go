@@ -22,6 +22,8 @@ type kind struct {
 	// inHome says that its objects live in the namespace that Godwit is
 	// installed in, unless another is named.
 	inHome bool
+	// cluster says that its objects live in no namespace.
+	cluster bool
 }
 
 func clusterPairKind() kind {
@@ -89,7 +91,7 @@ func choices(kinds []kind) string {
 // where is the namespace that a command on this kind works in; empty is all.
 func (s *session) where(k kind) (string, error) {
 	switch {
-	case s.allNamespaces:
+	case s.allNamespaces, k.cluster:
 		return "", nil
 	case k.inHome && *s.config.Namespace == "":
 		return s.home, nil

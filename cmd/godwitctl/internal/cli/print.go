@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/liggitt/tabwriter"
@@ -11,6 +12,8 @@ import (
 	"k8s.io/cli-runtime/pkg/printers"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+
+	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 )
 
 // tabular reports whether the output is a table, and not the objects themselves.
@@ -65,7 +68,31 @@ func prepare(obj client.Object) error {
 	}
 	obj.GetObjectKind().SetGroupVersionKind(gvk)
 	obj.SetManagedFields(nil)
+	redact(obj)
 	return nil
+}
+
+// redact takes secrets out of what is shown; kubectl shows them to who may see
+// them. What kubectl keeps of the last apply repeats them, and goes too.
+func redact(obj client.Object) {
+	const redacted = "[redacted]"
+	switch o := obj.(type) {
+	case *api.ClusterPair:
+		if o.Spec.Options[api.OptionToken] == "" {
+			return
+		}
+		o.Spec.Options[api.OptionToken] = redacted
+	case *api.BackupLocation:
+		if o.Location.S3Config == nil || o.Location.S3Config.SecretAccessKey == "" {
+			return
+		}
+		o.Location.S3Config.SecretAccessKey = redacted
+	default:
+		return
+	}
+	annotations := obj.GetAnnotations()
+	delete(annotations, corev1.LastAppliedConfigAnnotation)
+	obj.SetAnnotations(annotations)
 }
 
 func (s *session) objects() printers.ResourcePrinter {
@@ -117,4 +144,15 @@ func (p *printer) changed(obj client.Object, now time.Time) error {
 		return err
 	}
 	return p.writer.Flush()
+}
+
+// columns prints lines under each other.
+func (s *session) columns(lines [][]string) error {
+	w := tabwriter.NewWriter(s.env.Streams.Out, 0, 8, 3, ' ', 0)
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(w, strings.Join(line, "\t")); err != nil {
+			return err
+		}
+	}
+	return w.Flush()
 }

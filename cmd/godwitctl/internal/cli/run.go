@@ -106,7 +106,7 @@ On the source cluster, move the application:
 		SilenceErrors:      true,
 		DisableSuggestions: true,
 		Args:               cobra.ArbitraryArgs,
-		RunE:               group("a command", "get, create, generate, delete or version"),
+		RunE:               group("a command", "get, create, plan, generate, delete, cancel, rollback, limit, perform, activate, deactivate, drill, suspend, resume, logs, must-gather, volume or version"),
 		PersistentPreRunE:  func(cmd *cobra.Command, _ []string) error { return s.checkShared(cmd) },
 	}
 	root.SetIn(s.env.Streams.In)
@@ -124,7 +124,8 @@ On the source cluster, move the application:
 	flags.BoolVarP(&s.allNamespaces, "all-namespaces", "A", false, "Show the objects of all namespaces")
 	flags.StringVar(&s.home, "godwit-namespace", "godwit-system", "Namespace that Godwit is installed in")
 
-	root.AddCommand(newGet(s), newCreate(s), newGenerate(s), newDelete(s), newVersion(s))
+	root.AddCommand(newGet(s), newCreate(s), newGenerate(s), newDelete(s), newCancel(s), newRollback(s), newLimit(s),
+		newPerform(s), newActivate(s, true), newActivate(s, false), newSuspend(s, "suspend", "Make no more runs of a schedule", true), newSuspend(s, "resume", "Let a suspended schedule go on", false), newRotate(s), newReset(s), newPlan(s), newDrill(s), newLogs(s), newMustGather(s), newVolume(s), newVersion(s))
 	return root
 }
 

@@ -94,10 +94,12 @@ func newMapper() meta.RESTMapper {
 	core, ours := corev1.SchemeGroupVersion, api.GroupVersion()
 	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{core, ours})
 	mapper.Add(core.WithKind("Namespace"), meta.RESTScopeRoot)
+	mapper.Add(ours.WithKind("SchedulePolicy"), meta.RESTScopeRoot)
+	mapper.Add(ours.WithKind("ApplicationRegistration"), meta.RESTScopeRoot)
 	for _, gvk := range []schema.GroupVersionKind{
-		core.WithKind("ConfigMap"), core.WithKind("Secret"),
-		ours.WithKind("BackupLocation"), ours.WithKind("ClusterPair"), ours.WithKind("Migration"),
-		ours.WithKind("Standby"), ours.WithKind("VolumeTransfer"),
+		core.WithKind("ConfigMap"), core.WithKind("Secret"), core.WithKind("Event"),
+		ours.WithKind("Action"), ours.WithKind("BackupLocation"), ours.WithKind("ClusterPair"), ours.WithKind("Migration"), ours.WithKind("MigrationSchedule"),
+		ours.WithKind("Standby"), ours.WithKind("Rule"), ours.WithKind("Drill"), ours.WithKind("VolumeTransfer"), ours.WithKind("TransferLimit"),
 	} {
 		mapper.Add(gvk, meta.RESTScopeNamespace)
 	}

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,11 +24,17 @@ type tokenFlags struct {
 	ttl            time.Duration
 	endpoint       string
 	backupLocation string
+	admin          bool
+	more           []string
+	bidirectional  bool
 }
 
 func (f *tokenFlags) add(flags *pflag.FlagSet) {
 	flags.DurationVar(&f.ttl, "ttl", pairing.DefaultTokenTTL, "How long the token is good")
 	flags.StringVar(&f.endpoint, "endpoint", "", "HOST:PORT at which the source reaches this cluster, if it does not say itself")
+	flags.BoolVar(&f.admin, "admin", false, "Let the pair bring any object, of every namespace, and objects without one")
+	flags.StringSliceVar(&f.more, "namespaces", nil, "More namespaces that the pair covers, beside that of -n")
+	flags.BoolVar(&f.bidirectional, "bidirectional", true, "Let this cluster send to the source by the same pairing, if the source wants it too")
 	flags.StringVar(&f.backupLocation, "backuplocation", "", "BackupLocation of the namespace that volumes go through, if there are several")
 }
 
@@ -47,7 +55,7 @@ ClusterPair on the source.`,
 			if err := s.out("%s", t.line); err != nil {
 				return err
 			}
-			return s.hint("The token is good once, for namespace %s, until %s.", t.namespace, t.expires.Format(time.RFC822))
+			return s.hint("The token is good once, for %s, until %s.", t.covers, t.expires.Format(time.RFC822))
 		},
 	}
 	f.add(cmd.Flags())
@@ -59,6 +67,7 @@ type minted struct {
 	line           string
 	expires        time.Time
 	namespace      string
+	covers         string
 	endpoint       string
 	backupLocation string
 }
@@ -93,8 +102,12 @@ func (s *session) mint(ctx context.Context, f tokenFlags, needsLocation bool) (m
 	if err != nil {
 		return minted{}, err
 	}
+	scope, err := s.scope(f, namespace)
+	if err != nil {
+		return minted{}, err
+	}
 	request := pairing.MintRequest{
-		Scope: pairing.Scope{Namespaces: []string{namespace}}, TTL: f.ttl, Endpoint: endpoint,
+		Scope: scope, TTL: f.ttl, Endpoint: endpoint, Bidirectional: f.bidirectional,
 		ClusterID: info.id, ClusterName: info.name, CAFingerprint: fingerprint,
 	}
 	if location != "" {
@@ -109,7 +122,42 @@ func (s *session) mint(ctx context.Context, f tokenFlags, needsLocation bool) (m
 	if err != nil {
 		return minted{}, err
 	}
-	return minted{line: line, expires: now.Add(f.ttl), namespace: namespace, endpoint: endpoint, backupLocation: location}, nil
+	return minted{
+		line: line, expires: now.Add(f.ttl), namespace: namespace, covers: covers(scope), endpoint: endpoint, backupLocation: location,
+	}, nil
+}
+
+// scope is what a token is to cover. What a namespaced pair could not use anyway
+// is refused here, where it can still be said.
+func (s *session) scope(f tokenFlags, namespace string) (pairing.Scope, error) {
+	if f.admin {
+		if len(f.more) > 0 {
+			return pairing.Scope{}, errors.New("--admin covers every namespace: leave out --namespaces")
+		}
+		return pairing.Scope{Admin: true}, nil
+	}
+	all := []string{namespace}
+	for _, more := range f.more {
+		if !slices.Contains(all, more) {
+			all = append(all, more)
+		}
+	}
+	for _, one := range all {
+		if one == s.home || strings.HasPrefix(one, "kube-") {
+			return pairing.Scope{}, fmt.Errorf("namespace %s belongs to the cluster itself, and a namespaced pair may bring nothing to it: name another, or say --admin", one)
+		}
+	}
+	return pairing.Scope{Namespaces: all}, nil
+}
+
+func covers(scope pairing.Scope) string {
+	if scope.Admin {
+		return "every namespace and the cluster itself"
+	}
+	if len(scope.Namespaces) == 1 {
+		return "namespace " + scope.Namespaces[0]
+	}
+	return "namespaces " + scope.String()
 }
 
 // chooseLocation is the BackupLocation that is named, or the only one.

@@ -1,4 +1,5 @@
-// Package progress owns how a running Migration looks on a terminal and in a log.
+// Package progress owns how a running Migration, or one volume on its way, looks
+// on a terminal and in a log.
 //
 // Its words: a picture is the lines that show one moment, made purely from the
 // object and the time; a screen draws pictures over each other on a terminal; a
@@ -17,7 +18,8 @@ import (
 // Final reports whether nothing more will happen to the Migration.
 func Final(m *api.Migration) bool {
 	switch m.Status.Status {
-	case api.MigrationStatusFailed, api.MigrationStatusSuccessful, api.MigrationStatusPartialSuccess, api.MigrationStatusPurged:
+	case api.MigrationStatusFailed, api.MigrationStatusSuccessful, api.MigrationStatusPartialSuccess, api.MigrationStatusPurged,
+		api.MigrationStatusCancelled, api.MigrationStatusRolledBack:
 		return true
 	default:
 		return m.Status.Stage == api.MigrationStageFinal

@@ -36,3 +36,31 @@ func TestPercentIsWholeOnlyForAll(t *testing.T) {
 		}
 	}
 }
+
+func TestParseBytes(t *testing.T) {
+	for s, want := range map[string]int64{
+		"0": 0, "512": 512, "4k": 4096, "100MiB": 100 << 20, "1.5 GiB": 3 << 29, "10MB": 1e7, "1TB": 1e12,
+	} {
+		if got, err := ParseBytes(s); err != nil || got != want {
+			t.Errorf("ParseBytes(%q) = %d, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "MiB", "-1", "1x", "1 2", "1e30", "9999999999TiB"} {
+		if got, err := ParseBytes(s); err == nil {
+			t.Errorf("ParseBytes(%q) = %d", s, got)
+		}
+	}
+}
+
+func TestParseDuration(t *testing.T) {
+	for s, want := range map[string]time.Duration{"90m": 90 * time.Minute, "30d": 720 * time.Hour, "2w": 336 * time.Hour, "0s": 0} {
+		if got, err := ParseDuration(s); err != nil || got != want {
+			t.Errorf("ParseDuration(%q) = %s, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "d", "-1d", "1x", "-5m", "99999999d"} {
+		if got, err := ParseDuration(s); err == nil {
+			t.Errorf("ParseDuration(%q) = %s", s, got)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"time"
@@ -63,9 +64,9 @@ func hidden(value, secret string) string {
 // Standby is the layout of Standbys.
 func Standby() Layout {
 	return Layout{
-		Columns: columns([]string{"Name", "Application", "Round", "Phase", "Volumes", "Resources", "Created"},
+		Columns: columns([]string{"Name", "Application", "Round", "Lag", "Phase", "Activation", "Volumes", "Size", "Points", "Resources", "Created"},
 			[]string{"Message"}),
-		Cells: cells(func(s *api.Standby, _ time.Time) []any {
+		Cells: cells(func(s *api.Standby, now time.Time) []any {
 			whole := 0
 			for _, v := range s.Status.Volumes {
 				if v.Image != "" {
@@ -79,10 +80,59 @@ func Standby() Layout {
 				}
 			}
 			return []any{
-				s.Name, s.Spec.Application, s.Status.Round, string(s.Status.Phase),
-				fmt.Sprintf("%d/%d", whole, len(s.Spec.Volumes)),
+				s.Name, s.Spec.Application, s.Status.Round, since(s.Status.Taken, now), string(s.Status.Phase), activationOf(s),
+				fmt.Sprintf("%d/%d", whole, len(s.Spec.Volumes)), quantity.Bytes(s.Status.SizeBytes), pointsOf(s),
 				fmt.Sprintf("%d/%d", applied, len(s.Status.Resources)),
-				created(s), s.Status.Message,
+				created(s), cmp.Or(s.Status.Message, inTheWay(s)),
+			}
+		}),
+	}
+}
+
+// activationOf tells whether the application runs by this standby, or could.
+func activationOf(s *api.Standby) string {
+	switch a := s.Status.Activatable; {
+	case s.Spec.Activation != nil && s.Status.Activating && s.Status.Phase == api.StandbyReady:
+		return "active"
+	case s.Spec.Activation != nil:
+		return "activating"
+	case a == nil:
+		return none
+	case a.Ready:
+		return "ready"
+	}
+	return "blocked"
+}
+
+// inTheWay says what keeps a standby from being activated.
+func inTheWay(s *api.Standby) string {
+	if a := s.Status.Activatable; a != nil && !a.Ready && s.Spec.Activation == nil {
+		return a.Message
+	}
+	return ""
+}
+
+// TransferLimit is the layout of TransferLimits.
+func TransferLimit() Layout {
+	return Layout{
+		Columns: columns([]string{"Name", "Store-Rate", "Store-Requests", "Volume-Rate", "Volume-Requests", "Windows", "Paused", "Created"}, []string{"Time-Zone"}),
+		Cells: cells(func(l *api.TransferLimit, _ time.Time) []any {
+			rate := func(r api.TransferRate) (bytes, requests string) {
+				bytes, requests = none, none
+				if r.BytesPerSecond != nil {
+					bytes = r.BytesPerSecond.String() + "/s"
+				}
+				if r.RequestsPerSecond > 0 {
+					requests = strconv.FormatInt(r.RequestsPerSecond, 10) + "/s"
+				}
+				return bytes, requests
+			}
+			storeBytes, storeRequests := rate(l.Spec.Store)
+			volumeBytes, volumeRequests := rate(l.Spec.Volumes)
+			return []any{
+				l.Name, storeBytes, storeRequests, volumeBytes, volumeRequests, strconv.Itoa(len(l.Spec.Windows)),
+				strconv.FormatBool(l.Spec.Store.Paused || l.Spec.Volumes.Paused), created(l),
+				l.Spec.TimeZone,
 			}
 		}),
 	}

@@ -105,17 +105,41 @@ func others() (locations, standbies, transfers []client.Object) {
 	return locations, standbies, transfers
 }
 
+func schedules() (schedules, policies []client.Object) {
+	suspend := true
+	spec := api.MigrationScheduleSpec{SchedulePolicyName: "nightly", Template: api.MigrationTemplate{Spec: api.MigrationSpec{ClusterPair: "prodcluster"}}}
+	stopped := spec
+	stopped.Suspend, stopped.Continuous = &suspend, true
+	schedules = []client.Object{
+		&api.MigrationSchedule{ObjectMeta: meta("cms-dr"), Spec: spec, Status: api.MigrationScheduleStatus{
+			NextRun: at(60), MissedRuns: 2, LastSuccess: &api.ScheduledMigration{CreationTimestamp: *at(0), FinishTimestamp: at(42)},
+		}},
+		&api.MigrationSchedule{ObjectMeta: meta("stopped"), Spec: stopped, Status: api.MigrationScheduleStatus{FailuresInARow: 3, Conditions: notReady("the schedule is suspended")}},
+	}
+	policies = []client.Object{
+		&api.SchedulePolicy{ObjectMeta: meta("all"), Policy: api.SchedulePolicyItem{
+			Interval: &api.IntervalPolicy{IntervalMinutes: 1}, Daily: &api.DailyPolicy{Time: "10:14PM"},
+			Weekly: &api.WeeklyPolicy{Day: "Thursday", Time: "10:13PM"}, Monthly: &api.MonthlyPolicy{Date: 14, Time: "8:05PM"}, TimeZone: "Europe/Madrid",
+		}},
+		&api.SchedulePolicy{ObjectMeta: meta("one"), Policy: api.SchedulePolicyItem{Interval: &api.IntervalPolicy{IntervalMinutes: 30}}},
+	}
+	return schedules, policies
+}
+
 func TestTables(t *testing.T) {
 	locations, standbies, transfers := others()
+	runs, policies := schedules()
 	for name, c := range map[string]struct {
 		layout  table.Layout
 		objects []client.Object
 	}{
-		"migration":      {table.Migration(), migrations()},
-		"clusterpair":    {table.ClusterPair(), clusterPairs()},
-		"backuplocation": {table.BackupLocation(), locations},
-		"standby":        {table.Standby(), standbies},
-		"volumetransfer": {table.VolumeTransfer(), transfers},
+		"migration":         {table.Migration(), migrations()},
+		"clusterpair":       {table.ClusterPair(), clusterPairs()},
+		"backuplocation":    {table.BackupLocation(), locations},
+		"migrationschedule": {table.MigrationSchedule(), runs},
+		"schedulepolicy":    {table.SchedulePolicy(), policies},
+		"standby":           {table.Standby(), standbies},
+		"volumetransfer":    {table.VolumeTransfer(), transfers},
 	} {
 		for format, options := range map[string]printers.PrintOptions{
 			"": {}, "-wide": {Wide: true}, "-all": {WithNamespace: true},

@@ -62,6 +62,9 @@ type Config struct {
 	Plain bool
 	// Faults are lines as in the faults file.
 	Faults []string
+	// FixedBlocks is the one length of blocks that the storage tells of; zero for
+	// extents of any length.
+	FixedBlocks int64
 	// FSType is made where a volume asks for no particular filesystem.
 	FSType string
 	Log    *slog.Logger
@@ -87,6 +90,9 @@ func New(ctx context.Context, cfg Config) (*Driver, error) {
 	}
 	if !slices.Contains([]string{disk.Ext4, disk.XFS}, cfg.FSType) {
 		return nil, fmt.Errorf("filesystem %q is not known: use ext4 or xfs", cfg.FSType)
+	}
+	if cfg.FixedBlocks < 0 || cfg.FixedBlocks%disk.BlockSize != 0 {
+		return nil, fmt.Errorf("fixed blocks of %d bytes: want a multiple of %d", cfg.FixedBlocks, disk.BlockSize)
 	}
 	st, err := store.Open(cfg.StateDir)
 	if err != nil {

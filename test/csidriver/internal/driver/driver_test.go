@@ -17,8 +17,13 @@ func TestParseFault(t *testing.T) {
 		"A fail=* after":             {method: "A", from: 1, after: true, cut: -1, code: codes.Unavailable},
 		"A delay=3s":                 {method: "A", delay: 3 * time.Second, cut: -1, code: codes.Unavailable},
 		"A cut=0 fail=1":             {method: "A", from: 1, to: 1, code: codes.Unavailable},
+		"A lie=omit":                 {method: "A", lie: "omit", cut: -1, code: codes.Unavailable},
+		"A lie=beyond fail=2":        {method: "A", lie: "beyond", from: 2, to: 2, cut: -1, code: codes.Unavailable},
+		"A lie=white":                {},
 		"lose-base":                  {lostBase: "*", cut: -1, code: codes.Unavailable},
 		"lose-base=snap-1":           {lostBase: "snap-1", cut: -1, code: codes.Unavailable},
+		"lose-base of=a-*":           {lostBase: "*", of: "a-*", cut: -1, code: codes.Unavailable},
+		"A fail=1 of=[":              {},
 		"A fail=1-x":                 {},
 		"A":                          {},
 		"A explode":                  {},
@@ -40,7 +45,7 @@ func TestFaultsCountFromWhenTheyAppear(t *testing.T) {
 	fs := newFaults(fixed, filepath.Join(t.TempDir(), "none"))
 	var got []bool
 	for range 3 {
-		hit, err := fs.strike("A")
+		hit, err := fs.strike("A", "")
 		if err != nil || len(hit) != 1 {
 			t.Fatal(hit, err)
 		}
@@ -48,6 +53,33 @@ func TestFaultsCountFromWhenTheyAppear(t *testing.T) {
 	}
 	if fmt.Sprint(got) != "[false true false]" {
 		t.Errorf("failed: %v", got)
+	}
+}
+
+func TestFaultsOfOneNamespace(t *testing.T) {
+	fixed, err := parseFaults("A fail=2 of=bad-*; lose-base of=lost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs := newFaults(fixed, filepath.Join(t.TempDir(), "none"))
+	var failed []string
+	for _, namespace := range []string{"bad-1", "good", "", "good", "bad-2", "bad-1"} {
+		hit, err := fs.strike("A", namespace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if before(t.Context(), hit) != nil {
+			failed = append(failed, namespace)
+		}
+		if lost, err := fs.baseLost("snap-1", namespace); lost || err != nil {
+			t.Errorf("the base of %q is lost (%v)", namespace, err)
+		}
+	}
+	if fmt.Sprint(failed) != "[bad-2]" {
+		t.Errorf("failed: %v", failed)
+	}
+	if lost, err := fs.baseLost("snap-1", "lost"); !lost || err != nil {
+		t.Errorf("the base is there (%v)", err)
 	}
 }
 

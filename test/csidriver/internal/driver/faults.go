@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -28,8 +28,23 @@ type fault struct {
 	// cut ends a stream when it has sent that many messages; negative: never.
 	cut  int
 	code codes.Code
+	// lie is told by the streams of changed blocks, see lies.
+	lie string
 	// lostBase is a snapshot that GetMetadataDelta does not find, or "*".
 	lostBase string
+	// of is a pattern, as path.Match has them: only calls about volumes whose
+	// claim is in such a namespace are spoiled. Empty is every call.
+	of string
+}
+
+// concerns tells whether the fault is about volumes of that namespace, which is
+// empty where it is not known.
+func (f *fault) concerns(namespace string) bool {
+	if f.of == "" {
+		return true
+	}
+	match, err := path.Match(f.of, namespace)
+	return match && err == nil
 }
 
 // faults are the ones of the command line and those of the faults file, which
@@ -70,10 +85,8 @@ func parseFault(line string) (fault, error) {
 		if ok {
 			f.lostBase = id
 		}
-		return f, nil
-	}
-	if len(words) == 1 {
-		return f, errors.New("say what to do: fail=N, delay=3s, cut=N")
+	} else if len(words) == 1 {
+		return f, errors.New("say what to do: fail=N, delay=3s, cut=N, lie=omit")
 	}
 	for _, word := range words[1:] {
 		key, value, _ := strings.Cut(word, "=")
@@ -94,10 +107,18 @@ func (f *fault) set(key, value string) (err error) {
 		f.cut, err = strconv.Atoi(value)
 	case "after":
 		f.after = true
+	case "lie":
+		f.lie = value
+		if !slices.Contains(lies(), value) {
+			err = fmt.Errorf("no such lie: use one of %s", strings.Join(lies(), ", "))
+		}
 	case "code":
 		err = f.code.UnmarshalJSON([]byte(strconv.Quote(value)))
+	case "of":
+		f.of = value
+		_, err = path.Match(value, "")
 	default:
-		err = errors.New("not known: use fail, delay, cut, after or code")
+		err = errors.New("not known: use fail, delay, cut, lie, after, code or of")
 	}
 	return err
 }
@@ -147,8 +168,9 @@ type struck struct {
 	call int
 }
 
-// strike counts a call and returns the faults that are set on its method.
-func (fs *faults) strike(method string) ([]struck, error) {
+// strike counts a call about a volume of the namespace and returns the faults
+// that are set on its method.
+func (fs *faults) strike(method, namespace string) ([]struck, error) {
 	all, err := fs.current()
 	if err != nil {
 		return nil, err
@@ -159,7 +181,7 @@ func (fs *faults) strike(method string) ([]struck, error) {
 	var hit []struck
 	for _, f := range all {
 		counts[f.line] = fs.calls[f.line]
-		if f.method == method {
+		if f.method == method && f.concerns(namespace) {
 			counts[f.line]++
 			hit = append(hit, struck{fault: f, call: counts[f.line]})
 		}
@@ -169,14 +191,15 @@ func (fs *faults) strike(method string) ([]struck, error) {
 	return hit, nil
 }
 
-// baseLost tells whether a snapshot is to be missing as a base.
-func (fs *faults) baseLost(snapshot string) (bool, error) {
+// baseLost tells whether a snapshot of a volume of the namespace is to be
+// missing as a base.
+func (fs *faults) baseLost(snapshot, namespace string) (bool, error) {
 	all, err := fs.current()
 	if err != nil {
 		return false, err
 	}
 	for _, f := range all {
-		if f.lostBase == "*" || (f.lostBase != "" && f.lostBase == snapshot) {
+		if (f.lostBase == "*" || (f.lostBase != "" && f.lostBase == snapshot)) && f.concerns(namespace) {
 			return true, nil
 		}
 	}
@@ -197,7 +220,7 @@ func before(ctx context.Context, hit []struck) error {
 			case <-time.After(s.delay):
 			}
 		}
-		if !s.after && s.cut < 0 && s.hits(s.call) {
+		if !s.after && s.cut < 0 && s.lie == "" && s.hits(s.call) {
 			return s.err()
 		}
 	}
@@ -212,56 +235,4 @@ func after(hit []struck) error {
 		}
 	}
 	return nil
-}
-
-func (d *Driver) spoilCall(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	hit, err := d.faults.strike(path.Base(info.FullMethod))
-	if err != nil {
-		return nil, err
-	}
-	if err := before(ctx, hit); err != nil {
-		return nil, err
-	}
-	resp, err := handler(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	if err := after(hit); err != nil {
-		return nil, err
-	}
-	return resp, nil
-}
-
-func (d *Driver) spoilStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	hit, err := d.faults.strike(path.Base(info.FullMethod))
-	if err != nil {
-		return err
-	}
-	if err := before(ss.Context(), hit); err != nil {
-		return err
-	}
-	for _, s := range hit {
-		if s.cut >= 0 && (s.from == 0 || s.hits(s.call)) {
-			ss = &cutStream{ServerStream: ss, left: s.cut, err: s.err()}
-		}
-	}
-	if err := handler(srv, ss); err != nil {
-		return err
-	}
-	return after(hit)
-}
-
-// cutStream ends a stream early.
-type cutStream struct {
-	grpc.ServerStream
-	left int
-	err  error
-}
-
-func (c *cutStream) SendMsg(m any) error {
-	if c.left == 0 {
-		return c.err
-	}
-	c.left--
-	return c.ServerStream.SendMsg(m)
 }

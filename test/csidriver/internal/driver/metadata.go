@@ -33,9 +33,9 @@ func (m *metadata) GetMetadataAllocated(req *csi.GetMetadataAllocatedRequest, st
 	if err := checkRange(req.GetStartingOffset(), req.GetMaxResults(), s.Size); err != nil {
 		return err
 	}
-	out := newBatch(req.GetMaxResults(), func(blocks []*csi.BlockMetadata) error {
+	out := newBatch(req.GetMaxResults(), m.d.cfg.FixedBlocks, func(blocks []*csi.BlockMetadata) error {
 		return stream.Send(&csi.GetMetadataAllocatedResponse{
-			BlockMetadataType: csi.BlockMetadataType_VARIABLE_LENGTH, VolumeCapacityBytes: s.Size, BlockMetadata: blocks,
+			BlockMetadataType: m.lengths(), VolumeCapacityBytes: s.Size, BlockMetadata: blocks,
 		})
 	})
 	if err := disk.Allocated(m.d.store.Image(store.Snapshots, s.ID), req.GetStartingOffset(), out.add); err != nil {
@@ -62,9 +62,9 @@ func (m *metadata) GetMetadataDelta(req *csi.GetMetadataDeltaRequest, stream csi
 	if err := checkRange(req.GetStartingOffset(), req.GetMaxResults(), target.Size); err != nil {
 		return err
 	}
-	out := newBatch(req.GetMaxResults(), func(blocks []*csi.BlockMetadata) error {
+	out := newBatch(req.GetMaxResults(), m.d.cfg.FixedBlocks, func(blocks []*csi.BlockMetadata) error {
 		return stream.Send(&csi.GetMetadataDeltaResponse{
-			BlockMetadataType: csi.BlockMetadataType_VARIABLE_LENGTH, VolumeCapacityBytes: target.Size, BlockMetadata: blocks,
+			BlockMetadataType: m.lengths(), VolumeCapacityBytes: target.Size, BlockMetadata: blocks,
 		})
 	})
 	images := m.d.store
@@ -72,6 +72,13 @@ func (m *metadata) GetMetadataDelta(req *csi.GetMetadataDeltaRequest, stream csi
 		return fmt.Errorf("changed blocks from snapshot %s to %s: %w", base.ID, target.ID, err)
 	}
 	return out.flush()
+}
+
+func (m *metadata) lengths() csi.BlockMetadataType {
+	if m.d.cfg.FixedBlocks > 0 {
+		return csi.BlockMetadataType_FIXED_LENGTH
+	}
+	return csi.BlockMetadataType_VARIABLE_LENGTH
 }
 
 func (m *metadata) tracked() error {
@@ -91,7 +98,11 @@ func (m *metadata) snapshot(id, field string) (store.Snapshot, error) {
 }
 
 func (m *metadata) checkPair(base, target store.Snapshot) error {
-	lost, err := m.d.faults.baseLost(base.ID)
+	var v store.Volume
+	if err := m.d.store.Read(base.Volume, &v); ignoreNotFound(err) != nil {
+		return err
+	}
+	lost, err := m.d.faults.baseLost(base.ID, v.ClaimNamespace)
 	if err != nil {
 		return err
 	}
@@ -124,10 +135,13 @@ type batch struct {
 	most   int
 	send   func([]*csi.BlockMetadata) error
 	sent   bool
+	// fixed cuts extents into blocks of that length; next is the first that was
+	// not told yet.
+	fixed, next int64
 }
 
-func newBatch(most int32, send func([]*csi.BlockMetadata) error) *batch {
-	b := &batch{most: int(most), send: send}
+func newBatch(most int32, fixed int64, send func([]*csi.BlockMetadata) error) *batch {
+	b := &batch{most: int(most), fixed: fixed, send: send}
 	if b.most == 0 || b.most > defaultResults {
 		b.most = defaultResults
 	}
@@ -135,6 +149,20 @@ func newBatch(most int32, send func([]*csi.BlockMetadata) error) *batch {
 }
 
 func (b *batch) add(e disk.Extent) error {
+	if b.fixed == 0 {
+		return b.addOne(e)
+	}
+	for at := max(b.next, e.Offset/b.fixed*b.fixed); at < e.End(); at += b.fixed {
+		// The last block of a volume may reach over its end.
+		if err := b.addOne(disk.Extent{Offset: at, Length: b.fixed}); err != nil {
+			return err
+		}
+		b.next = at + b.fixed
+	}
+	return nil
+}
+
+func (b *batch) addOne(e disk.Extent) error {
 	b.blocks = append(b.blocks, &csi.BlockMetadata{ByteOffset: e.Offset, SizeBytes: e.Length})
 	if len(b.blocks) < b.most {
 		return nil

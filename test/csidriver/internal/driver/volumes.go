@@ -142,6 +142,8 @@ func (c *controller) makeVolume(ctx context.Context, req *csi.CreateVolumeReques
 		ID: id, Name: req.GetName(), Size: size, Shared: !c.d.cfg.Flavor.Blocks, Node: src.node,
 		FromSnapshot: req.GetVolumeContentSource().GetSnapshot().GetSnapshotId(),
 		FromVolume:   req.GetVolumeContentSource().GetVolume().GetVolumeId(),
+
+		ClaimNamespace: req.GetParameters()[claimNamespace],
 	}
 	if c.d.cfg.Topology && v.Node == "" {
 		v.Node = chosenNode(req.GetAccessibilityRequirements())

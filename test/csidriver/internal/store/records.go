@@ -13,6 +13,9 @@ type Volume struct {
 	// FromSnapshot and FromVolume name what the volume was made from.
 	FromSnapshot string `json:"fromSnapshot,omitempty"`
 	FromVolume   string `json:"fromVolume,omitempty"`
+	// ClaimNamespace is where the claim is that the volume was made for; empty
+	// where the provisioner does not tell.
+	ClaimNamespace string `json:"claimNamespace,omitempty"`
 	// Node is the only node that reaches the volume; empty means every node.
 	Node        string       `json:"node,omitempty"`
 	Attachments []Attachment `json:"attachments,omitempty"`

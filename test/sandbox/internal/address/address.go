@@ -103,6 +103,12 @@ func (c Cluster) LoopbackPorts() Ports {
 	return Ports{API: base, Etcd: base + 1, EtcdPeer: base + 2, SnapshotMetadata: base + 3, SnapshotMetadataHealth: base + 4}
 }
 
+// SparePorts are left to programs that run beside a cluster which shares the host's network.
+func (c Cluster) SparePorts() []int {
+	last := c.LoopbackPorts().SnapshotMetadataHealth
+	return []int{last + 1, last + 2, last + 3}
+}
+
 // LoopbackStorePort is the object store's port where the sandbox has no network of its own.
 func (s Slot) LoopbackStorePort() int { return s.firstPort() + 8*MaxClusters }
 

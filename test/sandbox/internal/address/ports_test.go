@@ -16,8 +16,10 @@ func TestLoopbackPortsAreDistinct(t *testing.T) {
 	for s := Slot(0); s < MaxSlots; s++ {
 		take(s.LoopbackStorePort())
 		for c := range MaxClusters {
-			p := Cluster{Slot: s, Index: c}.LoopbackPorts()
+			place := Cluster{Slot: s, Index: c}
+			p := place.LoopbackPorts()
 			take(p.API, p.Etcd, p.EtcdPeer, p.SnapshotMetadata, p.SnapshotMetadataHealth)
+			take(place.SparePorts()...)
 		}
 	}
 }

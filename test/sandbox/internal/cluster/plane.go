@@ -22,6 +22,8 @@ import (
 type Plane struct {
 	Daemons []node.Daemon  `json:"daemons"`
 	StandIn standin.Config `json:"standIn"`
+	// Added is the folder of daemons that come and go while the cluster is up.
+	Added string `json:"added"`
 }
 
 // maxSocket is the longest path of a Unix socket.
@@ -32,7 +34,7 @@ func (c Cluster) KubeletDir() string { return c.nodePath(0, "kubelet") }
 
 // plane is all of a cluster without containers.
 func (c Cluster) plane() (Plane, error) {
-	p := Plane{StandIn: standin.Config{
+	p := Plane{Added: c.addedDaemons(), StandIn: standin.Config{
 		Kubeconfig: c.path("addons.kubeconfig"), NodeName: c.NodeName(0), KubeletDir: c.KubeletDir(), Drivers: map[string]string{},
 	}}
 	for _, d := range drivers() {
@@ -66,7 +68,7 @@ func RunPlane(ctx context.Context, file string) error {
 		failed <- standin.Run(ctx, p.StandIn)
 		cancel()
 	}()
-	node.Supervise(ctx, p.Daemons)
+	node.Supervise(ctx, p.Daemons, p.Added)
 	select {
 	case err := <-failed:
 		if !errors.Is(err, context.Canceled) {

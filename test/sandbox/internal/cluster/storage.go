@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/godwit-io/godwit/test/sandbox/internal/node"
@@ -53,10 +54,13 @@ func (c Cluster) drivers(i int) []node.Daemon {
 	}
 	var all []node.Daemon
 	for _, d := range drivers() {
-		all = append(all, c.daemon(i, "csidriver-"+d.Folder, "csidriver", nil, append([]string{
+		one := c.daemon(i, "csidriver-"+d.Folder, "csidriver", nil, append([]string{
 			"--endpoint=unix://" + c.socket(d), "--node-id=" + c.NodeName(i), "--state-dir=" + c.path("csi", d.Folder),
 			"--driver-name=" + d.Name, "--flavor=" + d.Flavor,
-		}, args...)...))
+		}, args...)...)
+		// Where mkfs.ext4 is, for users whose PATH is without it.
+		one.Env = append(one.Env, "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
+		all = append(all, one)
 	}
 	return all
 }

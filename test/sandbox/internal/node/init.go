@@ -44,7 +44,7 @@ func Init(ctx context.Context, specFile string, ready io.Reader, prepared io.Wri
 	}
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	Supervise(ctx, spec.Daemons)
+	Supervise(ctx, spec.Daemons, "")
 	// From the first process of a PID namespace -1 means all of that namespace but itself.
 	if err := unix.Kill(-1, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill every process of the node: %w", err)
@@ -137,14 +137,18 @@ func raiseFileLimit() error {
 	return nil
 }
 
-// Supervise runs the daemons until ctx ends, then kills them. Should this process be killed first,
-// the kernel kills them.
-func Supervise(ctx context.Context, daemons []Daemon) {
+// Supervise runs the daemons, and those whose files come into the folder added (unless that is
+// empty), until ctx ends, then kills them. Should this process be killed first, the kernel kills
+// them.
+func Supervise(ctx context.Context, daemons []Daemon, added string) {
 	r := newReaper()
 	go r.run()
 	go r.fork()
 	for _, d := range daemons {
 		go r.keep(ctx, d)
+	}
+	if added != "" {
+		go r.follow(ctx, added)
 	}
 	<-ctx.Done()
 	log.Print("asked to end")

@@ -14,7 +14,6 @@ import (
 	"syscall"
 
 	"github.com/godwit-io/godwit/test/sandbox/internal/process"
-	"golang.org/x/sys/unix"
 )
 
 // Node is a node seen from the host.
@@ -56,7 +55,7 @@ func (n Node) Start(ctx context.Context, spec Spec) error {
 	cmd.Stdout, cmd.Stderr, cmd.Dir = logFile, logFile, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:     true,
-		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWPID | unix.CLONE_NEWNET,
+		Cloneflags: namespaces,
 	}
 	ready, err := cmd.StdinPipe()
 	if err != nil {

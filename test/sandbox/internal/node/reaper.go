@@ -7,10 +7,13 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/godwit-io/godwit/test/sandbox/internal/process"
 	"golang.org/x/sys/unix"
 )
 
@@ -87,7 +90,8 @@ func (r *reaper) collect() {
 	}
 }
 
-// keep runs the daemon until ctx ends. One that ends is started again, the sooner the longer it ran.
+// keep runs the daemon until ctx ends, and kills it then. One that ends is started again, the sooner
+// the longer it ran.
 func (r *reaper) keep(ctx context.Context, d Daemon) {
 	delay := 250 * time.Millisecond
 	for ctx.Err() == nil {
@@ -97,14 +101,17 @@ func (r *reaper) keep(ctx context.Context, d Daemon) {
 			}
 		}
 		began := time.Now()
-		end, err := r.start(d)
+		child, err := r.start(d)
 		if err != nil {
 			log.Printf("%s does not start: %v", d.Name, err)
 		} else {
 			select {
 			case <-ctx.Done():
+				r.kill(child)
+				<-child.end
+				d.forget()
 				return
-			case ws := <-end:
+			case ws := <-child.end:
 				log.Printf("%s ended after %s: %s; see %s", d.Name, time.Since(began).Round(time.Millisecond), describe(ws), d.Log)
 			}
 		}
@@ -120,35 +127,94 @@ func (r *reaper) keep(ctx context.Context, d Daemon) {
 	}
 }
 
-func (r *reaper) start(d Daemon) (<-chan syscall.WaitStatus, error) {
+// child is a daemon that was started.
+type child struct {
+	pid int
+	end <-chan syscall.WaitStatus
+}
+
+// kill ends the child with what it started in its own session.
+func (r *reaper) kill(c child) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, runs := r.ends[c.pid]; !runs {
+		return // The number may be another's by now.
+	}
+	if err := unix.Kill(-c.pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
+		log.Printf("kill process group %d: %v", c.pid, err)
+	}
+}
+
+func (r *reaper) start(d Daemon) (child, error) {
 	out, err := os.OpenFile(d.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		return nil, err
+		return child{}, err
 	}
 	defer out.Close() //nolint:errcheck // the daemon has its own copy
 	null, err := os.Open(os.DevNull)
 	if err != nil {
-		return nil, err
+		return child{}, err
 	}
 	defer null.Close() //nolint:errcheck // the daemon has its own copy
 	end := make(chan syscall.WaitStatus, 1)
+	c := child{end: end}
 	done := make(chan error)
 	r.forks <- func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		pid, err := syscall.ForkExec(d.Argv[0], d.Argv, &syscall.ProcAttr{
 			Dir:   "/",
-			Env:   append(os.Environ(), d.Env...),
+			Env:   d.environ(),
 			Files: []uintptr{null.Fd(), out.Fd(), out.Fd()},
 			Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
 		})
 		if err == nil {
-			r.ends[pid] = end
+			c.pid, r.ends[pid] = pid, end
 			log.Printf("%s runs as process %d", d.Name, pid)
+			err = d.identify(pid)
 		}
 		done <- err
 	}
-	return end, <-done
+	return c, <-done
+}
+
+// forget takes back what identify told.
+func (d Daemon) forget() {
+	if d.PIDFile == "" {
+		return
+	}
+	if err := os.Remove(d.PIDFile); err != nil && !os.IsNotExist(err) {
+		log.Print(err)
+	}
+}
+
+// environ is this process's environment with the daemon's own instead of what has the same name:
+// of two the kernel would pass both on, and programs take the first.
+func (d Daemon) environ() []string {
+	own := map[string]bool{}
+	for _, v := range d.Env {
+		name, _, _ := strings.Cut(v, "=")
+		own[name] = true
+	}
+	all := slices.Clone(d.Env)
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); !own[name] {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// identify tells which process the daemon is.
+func (d Daemon) identify(pid int) error {
+	if d.PIDFile == "" {
+		return nil
+	}
+	id, err := process.Of(pid)
+	if err != nil {
+		return err
+	}
+	return id.Save(d.PIDFile)
 }
 
 func describe(ws syscall.WaitStatus) string {

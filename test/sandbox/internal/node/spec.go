@@ -44,6 +44,8 @@ type Daemon struct {
 	Log  string   `json:"log"`
 	// After must hold before the program starts, for the first time and each time again.
 	After []Probe `json:"after,omitempty"`
+	// PIDFile tells which process it is, while it runs; empty where nobody asks.
+	PIDFile string `json:"pidFile,omitempty"`
 }
 
 // Probe is something to wait for. Exactly one field is set.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/godwit-io/godwit/test/sandbox/internal/cluster"
 	"github.com/godwit-io/godwit/test/sandbox/internal/debian"
+	"github.com/godwit-io/godwit/test/sandbox/internal/node"
 	"github.com/godwit-io/godwit/test/sandbox/internal/program"
 )
 
@@ -53,8 +54,8 @@ type Wish struct {
 // Up brings up clusters and the object store.
 func (s Sandbox) Up(ctx context.Context, w Wish) error {
 	if !w.ControlPlane {
-		if err := able(); err != nil {
-			return err
+		if err := node.Able(ctx); err != nil {
+			return fmt.Errorf("this machine cannot run nodes: %w; --control-plane works without, and has API servers but no containers", err)
 		}
 	}
 	if err := debian.EnsureTools(ctx, w.ControlPlane, s.Progress); err != nil {
@@ -81,23 +82,6 @@ func (s Sandbox) Up(ctx context.Context, w Wish) error {
 	ctx, cancel := context.WithTimeout(ctx, upTimeout)
 	defer cancel()
 	return s.startAll(ctx, st, w.Clusters, parts)
-}
-
-// able says what this machine lacks to run nodes, as far as can be told without trying.
-func able() error {
-	if os.Geteuid() != 0 {
-		return errors.New("needs root: nodes are made of namespaces, mounts and loop devices. As another user run it with --control-plane, which has API servers but no containers")
-	}
-	for _, need := range []struct{ path, what string }{
-		{"/dev/loop-control", "loop devices (a container needs --privileged)"},
-		{"/sys/fs/cgroup", "control groups"},
-		{"/proc/self/ns/net", "network namespaces"},
-	} {
-		if _, err := os.Stat(need.path); err != nil {
-			return fmt.Errorf("this machine cannot run nodes: no %s: %w; --control-plane works without", need.what, err)
-		}
-	}
-	return nil
 }
 
 // prepare records the clusters and makes the network they share.

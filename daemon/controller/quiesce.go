@@ -1,0 +1,157 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
+	"github.com/godwit-io/godwit/daemon/workload"
+	"github.com/godwit-io/godwit/snapshot/csi"
+)
+
+// +kubebuilder:rbac:groups=apps,resources=deployments;statefulsets;daemonsets;replicasets,verbs=update
+// +kubebuilder:rbac:groups=batch,resources=cronjobs;jobs,verbs=update
+// +kubebuilder:rbac:groups="",resources=replicationcontrollers,verbs=update
+// +kubebuilder:rbac:groups=apps.openshift.io,resources=deploymentconfigs,verbs=update
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list
+
+// startPatience is how long the target's first pod is waited for, to measure the
+// downtime: an application may need any time to get ready.
+const startPatience = 2 * time.Minute
+
+// stopSource stops the application: what it stops is written down first, then
+// stopped, and then its pods are waited for.
+func (x *run) stopSource(ctx context.Context) error {
+	s := &x.m.Status
+	if !x.has(conditionStopping) {
+		running, err := workload.Running(ctx, x.Objects, workload.Selection{
+			Namespaces: x.namespaces(), Selectors: x.m.Spec.Selectors, ExcludeSelectors: x.m.Spec.ExcludeSelectors,
+		})
+		if err != nil {
+			return fmt.Errorf("find what to stop: %w", err)
+		}
+		for _, w := range running {
+			s.Quiesced = append(s.Quiesced, quiesced(w))
+		}
+		now := metav1.NewMicroTime(x.Now())
+		s.SourceStopped = &now
+		x.mark(conditionStopping, "Stopping", fmt.Sprintf("%d workloads of the source are stopped", len(running)))
+		return nil // Written down before anything is stopped.
+	}
+	for _, q := range s.Quiesced {
+		if err := workload.Stop(ctx, x.Objects, stopped(q)); err != nil {
+			return err
+		}
+	}
+	user, err := x.userOfVolumes(ctx)
+	if err != nil {
+		return err
+	}
+	if user != "" {
+		x.waiting("Quiescing", user)
+		return nil
+	}
+	x.mark(conditionQuiesced, "Stopped", fmt.Sprintf("%d workloads are stopped, and no pod has a volume that moves", len(s.Quiesced)))
+	return nil
+}
+
+// userOfVolumes says which pod still has a volume that moves; empty for none.
+func (x *run) userOfVolumes(ctx context.Context) (string, error) {
+	for _, namespace := range x.namespaces() {
+		var pods corev1.PodList
+		if err := x.Live.List(ctx, &pods, client.InNamespace(namespace)); err != nil {
+			return "", fmt.Errorf("list the pods of namespace %s: %w", namespace, err)
+		}
+		for i := range pods.Items {
+			pod := &pods.Items[i]
+			claim := x.claimUsedBy(pod)
+			if claim == "" {
+				continue
+			}
+			if metav1.GetControllerOf(pod) == nil && pod.DeletionTimestamp.IsZero() {
+				return fmt.Sprintf("pod %s/%s has claim %s, and no workload that could be stopped made it: delete it, or leave out quiesce", namespace, pod.Name, claim), nil
+			}
+			return fmt.Sprintf("waiting for pod %s/%s to end, which has claim %s", namespace, pod.Name, claim), nil
+		}
+	}
+	return "", nil
+}
+
+func (x *run) claimUsedBy(pod *corev1.Pod) string {
+	if pod.Labels[csi.LabelRole] != "" {
+		return ""
+	}
+	return workload.ClaimOf(pod, func(namespace, claim string) bool {
+		return slices.ContainsFunc(x.m.Status.Volumes, func(v api.MigrationVolumeInfo) bool {
+			return v.Namespace == namespace && v.PersistentVolumeClaim == claim
+		})
+	})
+}
+
+// restore starts on the source what was stopped there. It reports whether all runs.
+func (x *run) restore(ctx context.Context) error {
+	for i := range x.m.Status.Quiesced {
+		q := &x.m.Status.Quiesced[i]
+		if q.Restored {
+			continue
+		}
+		if err := workload.Resume(ctx, x.Objects, stopped(*q)); err != nil {
+			return err
+		}
+		q.Restored = true
+	}
+	return nil
+}
+
+// restored is true once nothing that was stopped on the source has to be started.
+func (x *run) restored() bool {
+	s := x.m.Status
+	if x.has(conditionElsewhere) {
+		return true
+	}
+	if s.Status == api.MigrationStatusFailed && !isTrue(x.m.Spec.RollbackOnFailure, true) && x.m.DeletionTimestamp.IsZero() {
+		return true
+	}
+	return !slices.ContainsFunc(s.Quiesced, func(q api.QuiescedWorkload) bool { return !q.Restored })
+}
+
+func quiesced(w workload.Stopped) api.QuiescedWorkload {
+	return api.QuiescedWorkload{
+		Group: w.Ref.Group, Version: w.Ref.Version, Kind: w.Ref.Kind, Namespace: w.Ref.Namespace, Name: w.Ref.Name,
+		Replicas: w.Replicas, Suspended: w.Suspended,
+	}
+}
+
+func stopped(q api.QuiescedWorkload) workload.Stopped {
+	return workload.Stopped{
+		Ref:      workload.Ref{Group: q.Group, Version: q.Version, Kind: q.Kind, Namespace: q.Namespace, Name: q.Name},
+		Replicas: q.Replicas, Suspended: q.Suspended,
+	}
+}
+
+// awaitStart is true as long as the downtime is not measured and may still be.
+func (x *run) awaitStart() bool {
+	s := x.m.Status
+	if s.SourceStopped == nil || !isTrue(x.m.Spec.StartApplications, false) || s.TargetReady != nil || x.observed.Target == nil {
+		return false
+	}
+	since := s.VolumeMigrationFinishTimestamp
+	return since == nil || x.Now().Sub(since.Time) < startPatience
+}
+
+// measure notes when the target's first pod was ready.
+func (x *run) measure() {
+	s, t := &x.m.Status, x.observed.Target
+	if s.SourceStopped == nil || s.TargetReady != nil || t == nil || t.FirstReady.IsZero() {
+		return
+	}
+	ready := metav1.NewMicroTime(t.FirstReady)
+	s.TargetReady, s.Downtime = &ready, &metav1.Duration{Duration: ready.Sub(s.SourceStopped.Time).Round(time.Millisecond)}
+	x.mark(conditionStarted, "PodReady", "the first pod on the target was ready after a downtime of "+s.Downtime.Duration.String())
+}

@@ -1,0 +1,88 @@
+package snapshot
+
+import "context"
+
+// imagePlan finds what to write by comparing two images: a segment that both
+// have is never read.
+type imagePlan struct {
+	to   Reader
+	from Reader // nil for unknown content
+	n    *counters
+	tail Extent // of the volume, behind the image
+}
+
+// segmentPair is a segment that differs; its counterpart has no id where the
+// volume's content is unknown.
+type segmentPair struct{ to, from Segment }
+
+func (p *imagePlan) changed(ctx context.Context) ([]segmentPair, error) {
+	to, err := p.to.Segments(ctx)
+	if err != nil {
+		return nil, err
+	}
+	held := map[Extent]Segment{}
+	if p.from != nil {
+		from, err := p.from.Segments(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range from {
+			held[s.Extent] = s
+		}
+	}
+	var pairs []segmentPair
+	for _, s := range to {
+		from := held[s.Extent]
+		if from.ID != "" && from.ID == s.ID {
+			continue
+		}
+		p.n.total.Add(s.Length)
+		pairs = append(pairs, segmentPair{s, from})
+	}
+	return pairs, nil
+}
+
+// collect adds what of the pairs the volume does not hold, and a tail that is
+// unknown.
+func (p *imagePlan) collect(ctx context.Context, pairs []segmentPair, w *windows) error {
+	for _, pair := range pairs {
+		if err := p.compare(ctx, pair, w.add); err != nil {
+			return err
+		}
+	}
+	if p.from != nil || p.tail.Length == 0 {
+		return nil
+	}
+	p.n.total.Add(p.tail.Length)
+	return w.add(Chunk{Extent: p.tail, Zero: true})
+}
+
+// compare yields what of the segment the volume does not hold.
+func (p *imagePlan) compare(ctx context.Context, pair segmentPair, yield func(Chunk) error) error {
+	held := map[Extent]Chunk{}
+	if pair.from.ID != "" {
+		from, err := chunksOf(ctx, p.from, pair.from)
+		if err != nil {
+			return err
+		}
+		for _, c := range from {
+			held[c.Extent] = c
+		}
+	}
+	to, err := chunksOf(ctx, p.to, pair.to)
+	if err != nil {
+		return err
+	}
+	for _, c := range to {
+		h, known := held[c.Extent]
+		if known && (h.Zero && c.Zero || h.ID != "" && h.ID == c.ID) {
+			p.n.done.Add(c.Length)
+			continue
+		}
+		p.n.changed.Add(c.Length)
+		if err := yield(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}

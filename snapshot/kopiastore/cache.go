@@ -1,0 +1,80 @@
+package kopiastore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kopia/kopia/repo/object"
+)
+
+// keptBlobs are the folders of kopia's cache that hold what the repository
+// does, as it came.
+func keptBlobs() []string { return []string{"contents", "metadata", "index-blobs"} }
+
+// sure does it again without the cache where what it read was damaged: kopia
+// keeps what came before it looks at it, so that one bad answer would come
+// back for as long as the cache lives.
+func (r *Repository) sure(ctx context.Context, do func() error) error {
+	err := do()
+	if !unreadable(err) || ctx.Err() != nil {
+		return err
+	}
+	for _, name := range keptBlobs() {
+		if forgotten := empty(filepath.Join(r.cache, name)); forgotten != nil {
+			return errors.Join(err, fmt.Errorf("forget what is cached: %w", forgotten))
+		}
+	}
+	return do()
+}
+
+// unreadable tells damaged bytes from all else that may be wrong; kopia has no
+// error values for them.
+func unreadable(err error) bool {
+	if err == nil || otherPassword(err) {
+		return false
+	}
+	text := err.Error()
+	for _, sign := range []string{"decrypt", "invalid checksum", "decompress", "invalid indirect object", "unable to open pack index", "malformed"} {
+		if strings.Contains(text, sign) {
+			return true
+		}
+	}
+	return false
+}
+
+// readObject reads an object of kopia's metadata, or a small one.
+func (r *Repository) readObject(ctx context.Context, id object.ID) (data []byte, err error) {
+	err = r.sure(ctx, func() error {
+		data, err = readObject(ctx, r.rep, id)
+		return err
+	})
+	return data, err
+}
+
+// readIndirect reads the index behind an object id.
+func (r *Repository) readIndirect(ctx context.Context, id object.ID, length int64) (entries []object.IndirectObjectEntry, err error) {
+	err = r.sure(ctx, func() error {
+		entries, err = readIndirect(ctx, r.rep, id, length)
+		return err
+	})
+	return entries, err
+}
+
+// empty removes what is in a folder, and leaves the folder to who uses it.
+func empty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}

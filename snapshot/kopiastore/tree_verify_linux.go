@@ -1,0 +1,115 @@
+package kopiastore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/godwit-io/godwit/snapshot"
+)
+
+// VerifyTree reads files under dir again, past what is cached where the kernel lets
+// go of it, and compares them with the image.
+func (r *Repository) VerifyTree(ctx context.Context, id snapshot.ImageID, dir string, share float64, progress snapshot.Progress) (snapshot.Stats, error) {
+	t := &treeRestore{repository: r, dir: dir, progress: progress}
+	if err := t.verify(ctx, id, share); err != nil {
+		return t.verified(), fmt.Errorf("verify the files in %s against image %s: %w", dir, id, err)
+	}
+	return t.verified(), nil
+}
+
+func (t *treeRestore) verified() snapshot.Stats {
+	s := t.stats()
+	s.Read, s.Changed = s.Done, 0
+	return s
+}
+
+func (t *treeRestore) verify(ctx context.Context, id snapshot.ImageID, share float64) error {
+	if err := t.load(ctx, id); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(restoreWorkers)
+	first := true
+	for i := range t.records {
+		e := &t.records[i]
+		if e.Type != typeFile || e.Link != "" {
+			continue
+		}
+		if !first && rand.Float64() >= share { //nolint:gosec // which files are read is no secret
+			continue
+		}
+		first = false
+		group.Go(func() error {
+			if err := t.verifyFile(ctx, e); err != nil {
+				return fmt.Errorf("file %q: %w", e.Path, err)
+			}
+			t.files.Add(1)
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+func (t *treeRestore) verifyFile(ctx context.Context, e *record) (err error) {
+	f, err := os.Open(t.local(e.Path))
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: it is not there", snapshot.ErrDiffers)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if info, err := f.Stat(); err != nil {
+		return err
+	} else if info.Size() != e.Size {
+		return fmt.Errorf("%w: it has %d bytes, and not %d", snapshot.ErrDiffers, info.Size(), e.Size)
+	}
+	// Only what is durable can be dropped from the cache.
+	if err := errors.Join(f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)); err != nil {
+		return err
+	}
+	or, err := t.repository.rep.OpenObject(ctx, t.stored[e.Path].ObjectID)
+	if err != nil {
+		return t.repository.damage(err)
+	}
+	defer func() { err = errors.Join(err, or.Close()) }()
+	return t.sameContent(ctx, f, or, e.Size)
+}
+
+func (t *treeRestore) sameContent(ctx context.Context, f *os.File, stored io.Reader, size int64) error {
+	want, have := make([]byte, copySize), make([]byte, copySize)
+	for at := int64(0); at < size; at += copySize {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := min(copySize, size-at)
+		if _, err := io.ReadFull(stored, want[:n]); err != nil {
+			return fmt.Errorf("at %d: %w", at, t.repository.damage(err))
+		}
+		if _, err := f.ReadAt(have[:n], at); err != nil {
+			return fmt.Errorf("read %d bytes at %d: %w", n, at, err)
+		}
+		if !bytes.Equal(want[:n], have[:n]) {
+			return fmt.Errorf("%w at %d", snapshot.ErrDiffers, at+firstDifference(want[:n], have[:n]))
+		}
+		t.done.Add(n)
+	}
+	return nil
+}
+
+func firstDifference(a, b []byte) int64 {
+	for i := range a {
+		if a[i] != b[i] {
+			return int64(i)
+		}
+	}
+	return int64(len(a))
+}

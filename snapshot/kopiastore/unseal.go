@@ -1,0 +1,128 @@
+package kopiastore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/kopia/kopia/repo/compression"
+	"github.com/kopia/kopia/repo/content"
+	"github.com/kopia/kopia/repo/encryption"
+	"github.com/kopia/kopia/repo/hashing"
+
+	"github.com/godwit-io/godwit/snapshot"
+)
+
+const (
+	// sealLength is what of a content's hash its encryption is bound to.
+	sealLength = 16
+	// headerLength is that of the number of the compressor, before its data.
+	headerLength = 4
+	// decodeSlack behind a chunk lets the decoder write in larger steps.
+	decodeSlack = 64
+)
+
+// unsealer turns contents as packs hold them into chunks. Kopia's own reader
+// would write each into a cache on disk first, for nobody to read again.
+type unsealer struct {
+	encryptor encryption.Encryptor
+	hash      hashing.HashFunc
+	zstd      *zstd.Decoder
+}
+
+func newUnsealer(encryptor encryption.Encryptor, hash hashing.HashFunc) (*unsealer, error) {
+	// A chunk is decoded where its caller runs.
+	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(4*maxChunk))
+	if err != nil {
+		return nil, fmt.Errorf("make a decoder: %w", err)
+	}
+	return &unsealer{encryptor, hash, decoder}, nil
+}
+
+// room is what one goroutine unseals in.
+type room struct{ packed, plain []byte }
+
+// unseal decrypts and decompresses a content. What comes out has the id that
+// it is kept under, or an error is returned, and is in the room until the next.
+func (u *unsealer) unseal(sealed []byte, info content.Info, r *room) ([]byte, error) {
+	hash := info.ContentID.Hash()
+	if len(hash) < sealLength || info.EncryptionKeyID != 0 {
+		return nil, errors.New("it is encrypted in a way that this Godwit does not know: upgrade it")
+	}
+	in, out := ofFirst(u.encryptor.Decrypt), newOfThird(u.encryptor.Decrypt)
+	defer out.Close()
+	in.Slices = [][]byte{sealed}
+	if err := u.encryptor.Decrypt(in, hash[len(hash)-sealLength:], out); err != nil {
+		return nil, changed(err)
+	}
+	compressed := info.CompressionHeaderID != content.NoCompression
+	r.plain = spare(r.plain, int(info.OriginalLength)+decodeSlack)
+	data := r.plain
+	if compressed {
+		r.packed = spare(r.packed, out.Length())
+		data = r.packed
+	}
+	for _, part := range out.Bytes().Slices {
+		data = append(data, part...)
+	}
+	if compressed {
+		var err error
+		if data, err = u.decompress(data, info.CompressionHeaderID, r.plain); err != nil {
+			return nil, changed(err)
+		}
+	}
+	if int64(len(data)) != int64(info.OriginalLength) || u.id(data) != info.ContentID.String() {
+		return nil, changed(errors.New("its bytes have another hash"))
+	}
+	return data, nil
+}
+
+// spare is an empty buffer for so many bytes. One of that size starts at the
+// beginning of a page, as devices like it.
+func spare(b []byte, size int) []byte {
+	if cap(b) < size {
+		b = make([]byte, 0, max(size, smallChunk+decodeSlack))
+	}
+	return b[:0]
+}
+
+// id is the object id that kopia gives a chunk: the keyed hash of its bytes,
+// whatever they are compressed or encrypted with.
+func (u *unsealer) id(chunk []byte) string {
+	in := ofSecond(u.hash)
+	in.Slices = [][]byte{chunk}
+	var sum [hashing.MaxHashSize]byte
+	return fmt.Sprintf("%x", u.hash(sum[:0], in))
+}
+
+func (u *unsealer) decompress(packed []byte, id compression.HeaderID, into []byte) ([]byte, error) {
+	switch id {
+	case compression.HeaderZstdFastest, compression.HeaderZstdDefault, compression.HeaderZstdBetterCompression, compression.HeaderZstdBestCompression:
+		if len(packed) < headerLength || binary.BigEndian.Uint32(packed) != uint32(id) {
+			return nil, errors.New("it is not compressed as it says")
+		}
+		return u.zstd.DecodeAll(packed[headerLength:], into)
+	}
+	compressor := compression.ByHeaderID[id]
+	if compressor == nil {
+		return nil, fmt.Errorf("compressor %x is not known", id)
+	}
+	out := bytes.NewBuffer(into)
+	err := compressor.Decompress(out, bytes.NewReader(packed), true)
+	return out.Bytes(), err
+}
+
+// changed says that what was read is not what was written.
+func changed(err error) error {
+	return fmt.Errorf("%w: the repository changed it; take a full copy, and look for a faulty disk under the bucket: %w", snapshot.ErrCorrupt, err)
+}
+
+// ofFirst, ofSecond and newOfThird make values of the types of a function's
+// arguments. Kopia lets nobody name its list of bytes, only use it.
+func ofFirst[A, B, C any](func(A, B, C) error) (value A) { return value }
+
+func ofSecond[A, B, R any](func(A, B) R) (value B) { return value }
+
+func newOfThird[A, B, C any](func(A, B, *C) error) *C { return new(C) }

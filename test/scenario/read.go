@@ -1,0 +1,125 @@
+package scenario
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/client-go/dynamic"
+)
+
+// reader reads a cluster without a process for each look: stories wait by
+// looking often, and a kubectl for each look would keep them from working.
+type reader struct {
+	kinds  meta.RESTMapper
+	client dynamic.Interface
+}
+
+func newReader(kubeconfig string) (*reader, error) {
+	flags := genericclioptions.NewConfigFlags(true)
+	flags.KubeConfig = &kubeconfig
+	config, err := flags.ToRESTConfig()
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
+	}
+	config.QPS = -1 // It is bounded by how often the stories look.
+	r := &reader{}
+	if r.kinds, err = flags.ToRESTMapper(); err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
+	}
+	r.client, err = dynamic.NewForConfig(config)
+	return r, err
+}
+
+// question is what kubectl get is asked.
+type question struct {
+	namespace  string
+	kind, name string
+	options    metav1.ListOptions
+}
+
+// parseQuestion understands kubectl's words for one object, or for a list of a kind.
+func parseQuestion(args []string) (question, error) {
+	var q question
+	var words []string
+	for i := 0; i < len(args); i++ {
+		var into *string
+		switch args[i] {
+		case "-A":
+			continue
+		case "-n":
+			into = &q.namespace
+		case "-l":
+			into = &q.options.LabelSelector
+		case "--field-selector":
+			into = &q.options.FieldSelector
+		default:
+			if strings.HasPrefix(args[i], "-") {
+				return q, fmt.Errorf("flag %s is not known here", args[i])
+			}
+			words = append(words, args[i])
+			continue
+		}
+		if i++; i == len(args) {
+			return q, fmt.Errorf("flag %s lacks its value", args[i-1])
+		}
+		*into = args[i]
+	}
+	if len(words) == 1 {
+		q.kind, q.name, _ = strings.Cut(words[0], "/")
+	} else if len(words) == 2 {
+		q.kind, q.name = words[0], words[1]
+	}
+	if q.kind == "" {
+		return q, fmt.Errorf("%q names neither an object nor a kind", words)
+	}
+	return q, nil
+}
+
+func (r *reader) read(ctx context.Context, q question) (runtime.Unstructured, error) {
+	kind, err := r.kinds.KindFor(schema.ParseGroupResource(q.kind).WithVersion(""))
+	if err != nil {
+		return nil, err
+	}
+	mapping, err := r.kinds.RESTMapping(kind.GroupKind(), kind.Version)
+	if err != nil {
+		return nil, err
+	}
+	var objects dynamic.ResourceInterface = r.client.Resource(mapping.Resource)
+	if q.namespace != "" && mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+		objects = r.client.Resource(mapping.Resource).Namespace(q.namespace)
+	}
+	if q.name == "" {
+		return objects.List(ctx, q.options)
+	}
+	return objects.Get(ctx, q.name, metav1.GetOptions{})
+}
+
+// Get reads one object, or a List of a kind, into a type of the Kubernetes API.
+// It takes the words of kubectl get: -n, -A, -l and --field-selector.
+func Get[T any](ctx context.Context, c Cluster, args ...string) (T, error) {
+	var into T
+	q, err := parseQuestion(args)
+	if err != nil {
+		return into, fmt.Errorf("get %s: %w", strings.Join(args, " "), err)
+	}
+	object, err := c.reader.read(ctx, q)
+	if err != nil {
+		return into, fmt.Errorf("cluster %s: get %s: %w", c.Name, strings.Join(args, " "), err)
+	}
+	// Through JSON, as these types are written everywhere.
+	out, err := json.Marshal(object)
+	if err != nil {
+		return into, fmt.Errorf("cluster %s: get %s: %w", c.Name, strings.Join(args, " "), err)
+	}
+	if err := json.Unmarshal(out, &into); err != nil {
+		return into, fmt.Errorf("cluster %s: get %s: %w", c.Name, strings.Join(args, " "), err)
+	}
+	return into, nil
+}
