@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/restmapper"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -140,6 +141,11 @@ func newScheme() (*runtime.Scheme, error) {
 	return s, errors.Join(clientgoscheme.AddToScheme(s), snapshotv1.AddToScheme(s), api.AddToScheme(s))
 }
 
+// queues is what both managers tell their controllers. The priority queue of
+// controller-runtime before v0.25 may block for ever when it is shut down
+// (kubernetes-sigs/controller-runtime#3538), and a process that hangs keeps its lease.
+func queues() config.Controller { return config.Controller{UsePriorityQueue: new(false)} }
+
 func (o controllerOptions) wire(ctx context.Context) (*wiring, error) {
 	config, err := ctrl.GetConfig()
 	if err != nil {
@@ -154,6 +160,7 @@ func (o controllerOptions) wire(ctx context.Context) (*wiring, error) {
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: o.metricsAddress}, HealthProbeBindAddress: o.healthAddress,
 		LeaderElection: o.leaderElect, LeaderElectionID: "godwit-controller", LeaderElectionNamespace: o.namespace,
 		LeaderElectionReleaseOnCancel: true,
+		Controller:                    queues(),
 		// Secrets and pods of a whole cluster do not belong in memory, and the
 		// snapshot kinds may not be served at all.
 		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{

@@ -78,8 +78,9 @@ func (o nodeOptions) run(ctx context.Context) error {
 	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: o.metricsAddress}, HealthProbeBindAddress: o.healthAddress,
-		Cache:  cache.Options{DefaultNamespaces: map[string]cache.Config{o.namespace: {}}},
-		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
+		Controller: queues(),
+		Cache:      cache.Options{DefaultNamespaces: map[string]cache.Config{o.namespace: {}}},
+		Client:     client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
 	})
 	if err != nil {
 		return fmt.Errorf("connect to the cluster: %w", err)

@@ -82,7 +82,7 @@ func (r *rig) runControllers() {
 	r.migrations.Events = &events.FakeRecorder{}
 	again, grace := true, 3*time.Minute
 	mgr, err := ctrl.NewManager(server, ctrl.Options{
-		Scheme: r.client.Scheme(), Metrics: metricsserver.Options{BindAddress: "0"}, Controller: config.Controller{SkipNameValidation: &again}, GracefulShutdownTimeout: &grace,
+		Scheme: r.client.Scheme(), Metrics: metricsserver.Options{BindAddress: "0"}, Controller: config.Controller{SkipNameValidation: &again, UsePriorityQueue: new(false)}, GracefulShutdownTimeout: &grace,
 		Cache: cache.Options{DefaultNamespaces: map[string]cache.Config{r.ns: {}, home: {}}},
 	})
 	r.must(err)

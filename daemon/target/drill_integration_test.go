@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
@@ -229,7 +230,9 @@ func newStage(t *testing.T) (stage, *api.Standby) {
 	s.snapshots = &snapshots{taken: map[string]csi.Owner{}}
 	s.agent.Opener, s.agent.Snapshots = s.store, s.snapshots
 	standby := s.source("p", "east", "r1")
-	mgr, err := ctrl.NewManager(s.config, ctrl.Options{Scheme: s.client.Scheme(), Metrics: metricsserver.Options{BindAddress: "0"}})
+	mgr, err := ctrl.NewManager(s.config, ctrl.Options{
+		Scheme: s.client.Scheme(), Metrics: metricsserver.Options{BindAddress: "0"}, Controller: config.Controller{UsePriorityQueue: new(false)},
+	})
 	s.must(err)
 	s.agent.Holds, s.agent.Events = s, events.NewFakeRecorder(10000)
 	s.must(s.agent.SetupWithManager(mgr))
