@@ -164,12 +164,20 @@ func (x *run) collect(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	x.tellUnreadable(g)
+	return workload.Pack(g.instructions, g.objects)
+}
+
+// tellUnreadable tells what this cluster does not let Godwit read, and names it.
+func (x *run) tellUnreadable(g gathered) []string {
+	var all []string
 	for _, s := range g.skipped {
 		if s.Rule == workload.RuleForbidden {
 			x.warn("Unreadable", "%s is left out: %s", s.Ref, s.Reason)
+			all = append(all, s.Ref.String())
 		}
 	}
-	return workload.Pack(g.instructions, g.objects)
+	return all
 }
 
 // askTarget asks the target what would fail. The first question is about the
@@ -224,7 +232,11 @@ func (x *run) askTarget(ctx context.Context) error {
 		return final(reason, "the target would refuse: %s", strings.Join(problems, "; "))
 	}
 	x.m.Status.Status = api.MigrationStatusInProgress
-	x.mark(conditionChecked, "NoProblems", "the target can take the application")
+	message := "the target can take the application"
+	if hidden := x.tellUnreadable(g); len(hidden) > 0 {
+		message += "; left out, since Godwit may not read it here: " + strings.Join(hidden, ", ")
+	}
+	x.mark(conditionChecked, "NoProblems", message)
 	return nil
 }
 

@@ -23,7 +23,7 @@
 // +kubebuilder:rbac:groups=godwit.io,resources=volumetransfers,verbs=get;list;watch;patch,namespace=godwit-system
 // +kubebuilder:rbac:groups=godwit.io,resources=volumetransfers/status,verbs=patch,namespace=godwit-system
 // +kubebuilder:rbac:groups="",resources=configmaps,verbs=get,namespace=godwit-system
-// +kubebuilder:rbac:groups=godwit.io,resources=transferlimits,verbs=get;list;watch,namespace=godwit-system
+// +kubebuilder:rbac:groups=godwit.io,resources=transferlimits,verbs=list;watch,namespace=godwit-system
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get,namespace=godwit-system
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch,namespace=godwit-system
 // +kubebuilder:rbac:groups="",resources=serviceaccounts/token,resourceNames=godwit-changed-blocks,verbs=create,namespace=godwit-system

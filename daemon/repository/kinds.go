@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"time"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/snapshot"
@@ -115,6 +116,10 @@ func (e entry) s3() (snapshot.Location, error) {
 	if err := e.keys(c); err != nil {
 		return snapshot.Location{}, err
 	}
+	mode, period := "", time.Duration(0)
+	if c.ObjectLock != nil {
+		mode, period = strings.ToUpper(string(c.ObjectLock.Mode)), c.ObjectLock.Period.Duration
+	}
 	endpoint, plain := strings.CutPrefix(c.Endpoint, "http://")
 	endpoint = strings.TrimPrefix(endpoint, "https://")
 	bucket, prefix := e.bucket()
@@ -122,6 +127,7 @@ func (e entry) s3() (snapshot.Location, error) {
 		Type: snapshot.S3, Endpoint: strings.TrimSuffix(endpoint, "/"), Bucket: bucket, Prefix: prefix, Region: c.Region,
 		AccessKeyID: c.AccessKeyID, SecretAccessKey: snapshot.Secret(c.SecretAccessKey), Role: c.UseIam, StorageClass: c.StorageClass, Encryption: c.SSE,
 		CABundle: []byte(c.CABundle), DisableTLS: c.DisableSSL || plain, SkipVerify: c.InsecureSkipVerify,
+		RetentionMode: mode, RetentionPeriod: period,
 	}, nil
 }
 
@@ -133,7 +139,7 @@ func (e entry) keys(c api.S3Config) error {
 	}
 	switch {
 	case !e.nodeRole:
-		return e.refuse("location.s3Config.useIam is not allowed here: whoever may make BackupLocations would reach all that the nodes' role opens: start the controller with --node-role if that is meant, or give an access key of the bucket's own")
+		return e.refuse("location.s3Config.useIam is not allowed here: whoever may make BackupLocations would reach all that the nodes' role opens: install Godwit with cloudRole.allowed=true (the controller's --node-role) if that is meant, or give an access key of the bucket's own")
 	case c.AccessKeyID != "" || c.SecretAccessKey != "":
 		return e.refuse("location.s3Config.useIam takes the keys of the nodes' role, and an access key is given too: leave one out")
 	}

@@ -38,6 +38,9 @@ func (o *Opener) Probe(ctx context.Context, l snapshot.Location) (snapshot.Store
 	if err := check(l); err != nil {
 		return snapshot.StoreTraits{}, fmt.Errorf("probe %s: %w", describe(l), err)
 	}
+	if _, err := retention(l); err != nil {
+		return snapshot.StoreTraits{}, fmt.Errorf("probe %s: %w", describe(l), err)
+	}
 	probe := probeBucket
 	switch l.Type {
 	case snapshot.Filesystem:
@@ -128,6 +131,9 @@ func probeBucket(ctx context.Context, l snapshot.Location) (snapshot.StoreTraits
 		return snapshot.StoreTraits{}, err
 	}
 	traits := traitsOf(ctx, client, l)
+	if l.RetentionPeriod > 0 && traits.ObjectLock == snapshot.TraitOff {
+		return traits, errors.New("the bucket was made without object lock, which cannot lock objects: take a bucket that was made with it, or leave the lock out")
+	}
 	name, content, err := probeObject()
 	if err != nil {
 		return traits, err

@@ -23,7 +23,7 @@ func everything() []string {
 		"--set", "pairing.endpoint=[2001:db8::1]:443", "--set", "pairing.service.type=LoadBalancer",
 		"--set", "pairing.service.loadBalancerClass=example.com/lb", "--set", "pairing.service.loadBalancerSourceRanges[0]=10.0.0.0/8",
 		"--set", "pairing.service.annotations.a=b",
-		"--set", "target.clusterWide=false", "--set-json", `target.rules=[{"apiGroups":["apps"],"resources":["deployments"],"verbs":["create"]}]`,
+		"--set", "cloudRole.allowed=true", "--set", "cloudRole.serviceAccountAnnotations.a=b", "--set", "target.clusterWide=false", "--set-json", `target.rules=[{"apiGroups":["apps"],"resources":["deployments"],"verbs":["create"]}]`,
 		"--set", "controller.priorityClassName=high", "--set", "controller.nodeSelector.a=b", "--set", "controller.podAnnotations.a=b",
 		"--set-json", `controller.tolerations=[{"operator":"Exists"}]`, "--set-json", `controller.affinity={"nodeAffinity":{}}`,
 		"--set", "node.kubeletDir=/data/kubelet", "--set", "node.priorityClassName=higher", "--set", "node.nodeSelector.a=b", "--set", "node.podAnnotations.a=b",

@@ -103,6 +103,32 @@ type S3Config struct {
 	// +optional
 	// +kubebuilder:validation:Enum="";AES256;"aws:kms"
 	SSE string `json:"sse,omitempty"`
+	// ObjectLock locks what Godwit writes, so that nobody deletes it before its time.
+	// It counts for the repositories of pairs that are made from now on, by their
+	// source's BackupLocation.
+	// +optional
+	ObjectLock *ObjectLock `json:"objectLock,omitempty"`
+}
+
+// ObjectLockMode says whom a lock binds.
+// +kubebuilder:validation:Enum=Governance;Compliance
+type ObjectLockMode string
+
+const (
+	// ObjectLockGovernance may be lifted by whom the store lets.
+	ObjectLockGovernance ObjectLockMode = "Governance"
+	// ObjectLockCompliance binds everybody, the store's owner too.
+	ObjectLockCompliance ObjectLockMode = "Compliance"
+)
+
+// ObjectLock is how long objects are locked. The bucket has to have been made with
+// object lock, which keeps versions too.
+type ObjectLock struct {
+	Mode ObjectLockMode `json:"mode"`
+	// Period is how long from when an object is written; maintenance makes it longer
+	// for what is still needed. At least 48h.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('48h')",message="a lock is made longer once a day: its period is at least 48h"
+	Period metav1.Duration `json:"period"`
 }
 
 // AzureConfig holds the parameters of a storage account of Azure.

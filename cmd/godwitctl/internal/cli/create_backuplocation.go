@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
@@ -26,6 +27,8 @@ type locationFlags struct {
 	accessKey, secretKey, secretKeyFile  string
 	endpoint, region, caFile             string
 	storageClass, sse                    string
+	lockMode                             string
+	lockPeriod                           time.Duration
 	disableSSL, skipVerify, useIAM       bool
 	accountName, accountKeyFile          string
 	environment                          string
@@ -81,9 +84,11 @@ func (f *locationFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.caFile, "ca-file", "", "s3: PEM file with the authority of the store's certificate, where no public one signed it")
 	flags.StringVar(&f.storageClass, "storage-class", "", "s3: class that objects are stored in")
 	flags.StringVar(&f.sse, "sse", "", "s3: have the store encrypt once more: AES256 or aws:kms")
+	flags.StringVar(&f.lockMode, "object-lock", "", "s3: lock what is written against deletion: governance, or compliance, which binds the store's owner too; the bucket has to be made with object lock")
+	flags.DurationVar(&f.lockPeriod, "object-lock-period", 30*24*time.Hour, "s3: how long; what is still needed is locked for longer by itself; at least 48h")
 	flags.BoolVar(&f.disableSSL, "disable-ssl", false, "s3: speak plain HTTP")
 	flags.BoolVar(&f.skipVerify, "insecure-skip-verify", false, "s3: do not check the store's certificate")
-	flags.BoolVar(&f.useIAM, "use-iam", false, "s3: take the keys of the nodes' role; the controller has to allow it by --node-role")
+	flags.BoolVar(&f.useIAM, "use-iam", false, "s3: take the keys of the nodes' role; the chart's cloudRole.allowed has to let it")
 
 	flags.StringVar(&f.accountName, "account-name", "", "azure: storage account (or AZURE_STORAGE_ACCOUNT)")
 	flags.StringVar(&f.accountKeyFile, "account-key-file", "", "azure: file with the account's key (or AZURE_STORAGE_KEY)")
@@ -105,7 +110,7 @@ func (f *locationFlags) add(cmd *cobra.Command) {
 func flagsOf(kind api.BackupLocationType) []string {
 	switch kind {
 	case api.S3Location:
-		return []string{"endpoint", "region", "access-key", "secret-key", "secret-key-file", "ca-file", "storage-class", "sse", "disable-ssl", "insecure-skip-verify", "use-iam"}
+		return []string{"endpoint", "region", "access-key", "secret-key", "secret-key-file", "ca-file", "storage-class", "sse", "object-lock", "object-lock-period", "disable-ssl", "insecure-skip-verify", "use-iam"}
 	case api.AzureLocation:
 		return []string{"account-name", "account-key-file", "environment", "tenant-id", "client-id", "client-secret-file", "subscription-id", "resource-group"}
 	case api.GoogleLocation:

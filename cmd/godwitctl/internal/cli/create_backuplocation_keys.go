@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 )
 
@@ -82,10 +84,25 @@ func (f *locationFlags) s3(item *api.BackupLocationItem, in *secretReader) (map[
 		Endpoint: endpoint, Region: f.region, DisableSSL: f.disableSSL || strings.HasPrefix(f.endpoint, "http://"), CABundle: ca,
 		InsecureSkipVerify: f.skipVerify, StorageClass: f.storageClass, SSE: f.sse, UseIam: f.useIAM,
 	}
+	if item.S3Config.ObjectLock, err = f.objectLock(); err != nil {
+		return nil, err
+	}
 	if f.useIAM || f.secret != "" {
 		return nil, nil
 	}
 	return f.s3Keys(in)
+}
+
+func (f *locationFlags) objectLock() (*api.ObjectLock, error) {
+	switch mode := strings.ToLower(f.lockMode); mode {
+	case "":
+		return nil, nil
+	case "governance":
+		return &api.ObjectLock{Mode: api.ObjectLockGovernance, Period: metav1.Duration{Duration: f.lockPeriod}}, nil
+	case "compliance":
+		return &api.ObjectLock{Mode: api.ObjectLockCompliance, Period: metav1.Duration{Duration: f.lockPeriod}}, nil
+	}
+	return nil, fmt.Errorf("--object-lock %q is not known: say governance or compliance", f.lockMode)
 }
 
 // s3Conflict tells of flags that exclude each other.
