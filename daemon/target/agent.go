@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/godwit-io/godwit/daemon/migrate"
@@ -70,22 +67,21 @@ func (s *session) checkParts(ctx context.Context, p migrate.Preflight, mapped ma
 			problems = append(problems, *problem)
 		}
 	}
+	var claims []migrate.Claim
 	for _, c := range p.Volumes {
 		if to := mapped[c.Namespace]; to != "" {
 			c.Namespace = to
 		}
-		if left[types.NamespacedName{Namespace: c.Namespace, Name: c.Name}] {
-			continue // It is adopted, as it is.
+		if !left[types.NamespacedName{Namespace: c.Namespace, Name: c.Name}] { // Those are adopted, as they are.
+			claims = append(claims, c)
 		}
-		for _, check := range []func(context.Context, migrate.Claim) (*migrate.Problem, error){s.checkClass, s.checkClaim} {
-			problem, err := check(ctx, c)
-			if err != nil {
-				return nil, err
-			}
-			if problem != nil {
-				problems = append(problems, *problem)
-			}
+	}
+	for _, check := range []func(context.Context, []migrate.Claim) ([]migrate.Problem, error){s.checkClasses, s.checkClaims} {
+		found, err := check(ctx, claims)
+		if err != nil {
+			return nil, err
 		}
+		problems = append(problems, found...)
 	}
 	return problems, nil
 }
@@ -116,40 +112,4 @@ func (s *session) admit(application string, namespaces []string, volumes []migra
 		seen[name] = true
 	}
 	return nil
-}
-
-const annotationDefaultClass = "storageclass.kubernetes.io/is-default-class"
-
-func (s *session) checkClass(ctx context.Context, c migrate.Claim) (*migrate.Problem, error) {
-	var classes storagev1.StorageClassList
-	if err := s.Client.List(ctx, &classes); err != nil {
-		return nil, fmt.Errorf("list storage classes: %w", err)
-	}
-	names := make([]string, 0, len(classes.Items))
-	for _, class := range classes.Items {
-		if class.Name == c.StorageClass || c.StorageClass == "" && class.Annotations[annotationDefaultClass] == "true" {
-			return nil, nil //nolint:nilnil // no problem, no error
-		}
-		names = append(names, class.Name)
-	}
-	wanted := "storage class " + c.StorageClass
-	if c.StorageClass == "" {
-		wanted = "a default storage class"
-	}
-	return &migrate.Problem{Reason: "StorageClassNotFound", Message: fmt.Sprintf(
-		"claim %s/%s wants %s, which the target does not have (it has: %s): create it there, or map it with spec.storageClassMapping",
-		c.Namespace, c.Name, wanted, strings.Join(names, ", "))}, nil
-}
-
-func (s *session) checkClaim(ctx context.Context, c migrate.Claim) (*migrate.Problem, error) {
-	var pvc corev1.PersistentVolumeClaim
-	err := s.Live.Get(ctx, types.NamespacedName{Namespace: c.Namespace, Name: c.Name}, &pvc)
-	if apierrors.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // no problem, no error
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read claim %s/%s: %w", c.Namespace, c.Name, err)
-	}
-	return &migrate.Problem{Reason: "ClaimExists", Message: fmt.Sprintf(
-		"claim %s/%s exists on the target already, and its data would be lost: delete it there, or leave it out", c.Namespace, c.Name)}, nil
 }

@@ -47,7 +47,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&o.AppImage, "app-image", o.AppImage, "the application's image, where existing clusters can pull it")
 	flag.BoolVar(&o.ControlPlane, "control-plane", false, "start no containers, even where they could run")
 	flag.Parse()
-	d := &demo{start: time.Now()}
+	d := &demo{start: time.Now(), existing: o.Existing()}
 	switch {
 	case o.Existing():
 		d.story = containers(d, "Two clusters of yours")
@@ -83,7 +83,9 @@ type demo struct {
 	story
 	start time.Time
 	step  int
-	g     *scenario.Ground
+	// existing says that the clusters are the user's own.
+	existing bool
+	g        *scenario.Ground
 }
 
 // say begins a step.

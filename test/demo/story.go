@@ -65,6 +65,16 @@ func tell(findings []scenario.Finding, err error) error {
 	return err
 }
 
+// contexts is how to reach both clusters by one configuration, where the sandbox's own
+// kubeconfigs name their contexts apart.
+func (d *demo) contexts() string {
+	if d.existing {
+		return ""
+	}
+	return fmt.Sprintf("  export KUBECONFIG=%s:%s\n                                                         # for your own kubectl and godwitctl: contexts %s and %s\n",
+		d.g.Source.Kubeconfig, d.g.Target.Kubeconfig, d.g.Source.Name, d.g.Target.Name)
+}
+
 // next says what to try, in words that can be pasted.
 func (d *demo) next(context.Context) error {
 	here, err := os.Getwd()
@@ -87,8 +97,8 @@ Try next:
 	}
 	fmt.Printf(`  %[1]s/godwitctl --kubeconfig %[2]s get migration -n %[4]s
   %[1]s/godwitctl --kubeconfig %[3]s get standby -n %[5]s -o wide
-  make demo                                              # once more, from a fresh start
+%[7]s  make demo                                              # once more, from a fresh start
   make demo-clean                                        # remove both clusters and all that is in them
-%[6]s`, bin, source.Kubeconfig, target.Kubeconfig, namespace, scenario.Namespace, d.after)
+%[6]s`, bin, source.Kubeconfig, target.Kubeconfig, namespace, scenario.Namespace, d.after, d.contexts())
 	return nil
 }

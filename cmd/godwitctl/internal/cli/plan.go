@@ -53,7 +53,7 @@ var errPlan = errors.New("this would fail: nothing was done; see the problems ab
 func newPlan(s *session) *cobra.Command {
 	var f planFlags
 	cmd := &cobra.Command{
-		Use:   "plan -f FILE",
+		Use:   "plan [NAME | -f FILE]",
 		Short: "Show what a Migration would do, and do nothing",
 		Long: `Show what a Migration would do, and do nothing. Run it on the source.
 
@@ -61,35 +61,45 @@ Every object is shown with what would become of it on the target, after all
 transformations; what does not move, with the reason; and what would fail. The
 exit code is not zero when the run would fail.
 
-FILE holds Migrations, or a PropagationPolicy of Karmada, whose selectors and
+NAME is a Migration that is there, for running it once more. FILE holds
+Migrations, or a PropagationPolicy of Karmada, whose selectors and
 conflictResolution are taken.
 
 Examples:
   ` + s.program + ` plan -f migration.yaml
   ` + s.program + ` plan -n cms -f policy.yaml -c prodcluster -o json`,
 		Annotations: uses(usesOutput),
-		Args:        cobra.NoArgs,
-		RunE:        func(cmd *cobra.Command, _ []string) error { return s.plan(cmd.Context(), f) },
+		RunE:        func(cmd *cobra.Command, args []string) error { return s.plan(cmd.Context(), f, args) },
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&f.file, "file", "f", "", "File with the Migration (- is standard input; required)")
+	flags.StringVarP(&f.file, "file", "f", "", "File with the Migration (- is standard input)")
 	flags.StringVarP(&f.pair, "clusterPair", "c", "", "ClusterPair that leads to the target, for a PropagationPolicy")
 	flags.DurationVar(&f.timeout, "timeout", 5*time.Minute, "How long to wait for both clusters")
 	flags.BoolVar(&f.all, "all", false, "List every object that does not move, and every unchanged one")
 	return cmd
 }
 
-func (s *session) plan(ctx context.Context, f planFlags) error {
-	if f.file == "" {
-		return errors.New("plan needs a Migration: name its file with --file")
+func (s *session) plan(ctx context.Context, f planFlags, args []string) error {
+	if (f.file == "") == (len(args) == 0) || len(args) > 1 {
+		return errors.New("plan needs one Migration: give its name, or its file with --file")
 	}
-	migrations, err := s.readPlannable(f)
-	if err != nil {
-		return err
+	var migrations []*api.Migration
+	var err error
+	if f.file != "" {
+		if migrations, err = s.readPlannable(f); err != nil {
+			return err
+		}
 	}
 	c, err := s.client()
 	if err != nil {
 		return err
+	}
+	if len(args) == 1 {
+		m, err := s.there(ctx, c, args[0])
+		if err != nil {
+			return err
+		}
+		migrations = append(migrations, m)
 	}
 	var plans []planned
 	for _, m := range migrations {
@@ -113,6 +123,19 @@ func (s *session) plan(ctx context.Context, f planFlags) error {
 		}
 	}
 	return nil
+}
+
+// there is the Migration of that name.
+func (s *session) there(ctx context.Context, c client.Client, name string) (*api.Migration, error) {
+	namespace, err := s.namespace()
+	if err != nil {
+		return nil, err
+	}
+	var m api.Migration
+	if err := c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &m); err != nil {
+		return nil, s.fail(fmt.Sprintf("plan Migration %s in namespace %s", name, namespace), err)
+	}
+	return &m, nil
 }
 
 // planOne lets the controller make a dry run, and clears it away.
