@@ -51,7 +51,7 @@ func TestObjectLock(t *testing.T) {
 			continue
 		}
 		err := client.RemoveObject(t.Context(), l.Bucket, o.Key, minio.RemoveObjectOptions{VersionID: o.VersionID, GovernanceBypass: true})
-		if err == nil && !strings.Contains(o.Key, "godwit-probe") {
+		if err == nil && !neverLocked(strings.TrimPrefix(o.Key, l.Prefix)) {
 			t.Errorf("%s was deleted for good", o.Key)
 		}
 		if o.IsLatest {
@@ -77,6 +77,12 @@ func TestObjectLock(t *testing.T) {
 		}
 	}
 	holds(t, open(t, New(), fresh), image.ID, data)
+}
+
+// neverLocked are blobs that kopia does not lock, and that nothing is lost with: when upkeep
+// ran, which sessions write, and what a probe left.
+func neverLocked(id string) bool {
+	return id == "kopia.maintenance" || strings.HasPrefix(id, "s") || strings.HasPrefix(id, "godwit-probe")
 }
 
 func versions(t *testing.T, client *minio.Client, l snapshot.Location) []minio.ObjectInfo {

@@ -198,7 +198,7 @@ Example:
 	flags.BoolVar(&f.includeCIDR, "include-network-policy-with-cidr", false, "Also move NetworkPolicies with an ipBlock")
 	flags.BoolVar(&f.failOnMissing, "disable-skip-deleted-namespaces", false, "Fail a run when one of the namespaces is gone")
 	flags.BoolVar(&f.suspend, "suspend", false, "Make it suspended")
-	flags.BoolVar(&f.keepRunning, "disable-auto-suspend", false, "Go on even when the application was activated on the target")
+	flags.BoolVar(&f.keepRunning, "disable-auto-suspend", false, "Set autoSuspend: false, as in stork; a schedule whose application was activated on the target is suspended all the same")
 	flags.StringToStringVar(&f.annotations, "annotations", nil, "Annotations for the schedule and its Migrations")
 	flags.StringToStringVar(&f.selectors, "selectors", nil, "Move only objects that have all of these labels")
 	flags.StringToStringVar(&f.exclude, "exclude-selectors", nil, "Leave out objects that have any of these labels")
