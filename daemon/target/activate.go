@@ -51,11 +51,15 @@ func (s *session) fenced(ctx context.Context, application string) error {
 // sealed for its volumes, or to the one that is named. A round that the standby
 // gave up once is left out.
 func (x *run) chooseRound(ctx context.Context) error {
-	point, here, err := x.heldHere(ctx)
+	point, source, why, err := x.roundHere(ctx)
 	if err != nil {
 		return err
 	}
-	if !here {
+	if why != "" {
+		x.Events.Eventf(x.s, nil, corev1.EventTypeWarning, "NotFromSnapshots", "Activate",
+			"round %s is brought from the store, by difference, and not from what this cluster keeps of it: %s", x.s.Spec.Activation.Round, why)
+	}
+	if source == migrate.FromStore {
 		rounds, err := x.sealedRounds(ctx)
 		if err != nil {
 			return err
@@ -74,7 +78,17 @@ func (x *run) chooseRound(ctx context.Context) error {
 	}
 	message := fmt.Sprintf("round %s, sealed at %s, is activated: what was written on the source since its snapshots is not in it",
 		point.Round, point.Sealed.UTC().Format(time.RFC3339))
-	x.mark(conditionActivating, "RoundChosen", message)
+	reason := "RoundChosen"
+	if source == migrate.FromSnapshots {
+		reason = reasonFromSnapshots
+		message += "; its volumes are made of the snapshots that this cluster keeps of it"
+	}
+	given, err := x.givenUp(ctx, point)
+	if err != nil {
+		return err
+	}
+	message += given
+	x.mark(conditionActivating, reason, message)
 	x.Events.Eventf(x.s, nil, corev1.EventTypeNormal, "Activating", "Activate", "%s", message)
 	return nil
 }

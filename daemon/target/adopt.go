@@ -298,7 +298,7 @@ func (x *run) forgetActivation(ctx context.Context) error {
 	}
 	for i := range s.Volumes {
 		if v := &s.Volumes[i]; v.HandedOver {
-			*v = api.StandbyVolume{Namespace: v.Namespace, Name: v.Name, Kind: v.Kind}
+			*v = api.StandbyVolume{Namespace: v.Namespace, Name: v.Name, Kind: v.Kind, Remade: v.Remade, Displaced: v.Displaced}
 		}
 	}
 	return nil

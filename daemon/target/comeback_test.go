@@ -66,8 +66,13 @@ type side struct {
 	// key seals what this side sends; session is the other's way in.
 	key     ed25519.PrivateKey
 	session migrate.Target
-	kept    []string
+	// shots are what VolumeSnapshots hold; one that is asked for is ready the next time.
+	shots map[string]device
+	// lost is true where the bucket is out of reach from here.
+	lost bool
 }
+
+var errNoBucket = errors.New("the bucket is out of reach")
 
 func other(name string) string { return map[string]string{"east": "west", "west": "east"}[name] }
 
@@ -105,7 +110,7 @@ func (w *world) newSide(name string, keys map[string]ed25519.PrivateKey) *side {
 	w.t.Helper()
 	scheme := runtime.NewScheme()
 	w.must(errors.Join(clientgoscheme.AddToScheme(scheme), api.AddToScheme(scheme)))
-	s := &side{w: w, name: name, key: keys[name], storage: map[string]*device{}}
+	s := &side{w: w, name: name, key: keys[name], storage: map[string]*device{}, shots: map[string]device{}}
 	s.client = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&api.Standby{}, &api.VolumeTransfer{}).
 		WithObjects(&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "fast"}}).
 		WithInterceptorFuncs(interceptor.Funcs{
@@ -131,7 +136,7 @@ func (w *world) newSide(name string, keys map[string]ed25519.PrivateKey) *side {
 	mapper := meta.NewDefaultRESTMapper(nil)
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"), meta.RESTScopeNamespace)
 	s.agent = &Agent{
-		Client: s.client, Live: s.client, Peers: peers, Locator: nowhere{}, Opener: memoryOpener{w.memory}, Holds: s, Snapshots: s,
+		Client: s.client, Live: s.client, Peers: peers, Locator: nowhere{}, Opener: s, Holds: s, Snapshots: s,
 		Objects: workload.Cluster{Dynamic: dynamicfake.NewSimpleDynamicClient(scheme), Mapper: mapper},
 		Events:  events.NewFakeRecorder(100000), Namespace: home, ClusterID: name, Now: time.Now,
 	}
@@ -158,6 +163,13 @@ func (s *side) create(ctx context.Context, c client.WithWatch, o client.Object, 
 		if pvc.Spec.VolumeName == "" {
 			handle := fmt.Sprintf("%s-volume-%d", s.name, s.made)
 			s.storage[handle] = &device{at: "noise"}
+			if from := pvc.Spec.DataSource; from != nil {
+				made, there := s.shots[from.Name]
+				if !there {
+					s.w.t.Errorf("a claim is made of VolumeSnapshot %s, which is not there", from.Name)
+				}
+				*s.storage[handle] = made
+			}
 			pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "pvc-" + handle}}
 			pv.Spec.CSI = &corev1.CSIPersistentVolumeSource{Driver: "d", VolumeHandle: handle}
 			pv.Spec.StorageClassName, pv.Spec.AccessModes = "fast", pvc.Spec.AccessModes
@@ -168,6 +180,10 @@ func (s *side) create(ctx context.Context, c client.WithWatch, o client.Object, 
 			}
 			pvc.Spec.VolumeName = pv.Name
 		}
+	}
+	if standby, is := o.(*api.Standby); is {
+		s.made++
+		standby.UID = types.UID(fmt.Sprintf("%s-standby-%d", s.name, s.made))
 	}
 	return c.Create(ctx, o, opts...)
 }
@@ -229,11 +245,29 @@ func (*side) Capability(context.Context, *corev1.PersistentVolumeClaim) (csi.Cap
 }
 
 func (s *side) EnsureSnapshot(_ context.Context, r csi.SnapshotRequest) (csi.SnapshotState, error) {
-	if !slices.Contains(s.kept, r.Name) {
-		s.kept = append(s.kept, r.Name)
-		return csi.SnapshotState{}, nil
+	name := types.UID(r.Name)
+	if _, there := s.shots[r.Name]; !there {
+		s.shots[r.Name] = *s.device(r.Namespace, r.Claim)
+		return csi.SnapshotState{UID: name}, nil
 	}
-	return csi.SnapshotState{Ready: true}, nil
+	return csi.SnapshotState{Ready: true, UID: name}, nil
+}
+
+func (s *side) LookAtSnapshot(_ context.Context, _ csi.Owner, _, name string) (csi.SnapshotState, error) {
+	_, there := s.shots[name]
+	return csi.SnapshotState{Ready: there, UID: types.UID(name)}, nil
+}
+
+// Open and Probe are the way to the bucket.
+func (s *side) Open(ctx context.Context, l snapshot.Location, create bool) (snapshot.Repository, error) {
+	if s.lost {
+		return nil, errNoBucket
+	}
+	return memoryOpener{s.w.memory}.Open(ctx, l, create)
+}
+
+func (s *side) Probe(ctx context.Context, l snapshot.Location) (snapshot.StoreTraits, error) {
+	return memoryOpener{s.w.memory}.Probe(ctx, l)
 }
 
 func (*side) EnsureExposure(context.Context, csi.ExposureRequest) (csi.Mounted, error) {
@@ -313,8 +347,10 @@ func (s *side) step() {
 	if now := s.standby(); allHandedOver(now) && !meta.IsStatusConditionTrue(now.Status.Conditions, conditionApplied) {
 		s.applyClaims(now)
 		return
+	} else if !now.DeletionTimestamp.IsZero() && meta.IsStatusConditionTrue(now.Status.Conditions, conditionHandingOver) {
+		s.undoClaims()
 	}
-	if _, err := s.agent.Reconcile(ctx, ctrl.Request{NamespacedName: s.where()}); err != nil && !errors.Is(err, errKilled) {
+	if _, err := s.agent.Reconcile(ctx, ctrl.Request{NamespacedName: s.where()}); err != nil && !errors.Is(err, errKilled) && !errors.Is(err, errNoBucket) {
 		s.w.t.Fatal(err)
 	}
 	s.work()
@@ -338,6 +374,21 @@ func (s *side) applyClaims(now *api.Standby) {
 	}
 	meta.SetStatusCondition(&now.Status.Conditions, metav1.Condition{Type: conditionApplied, Status: metav1.ConditionTrue, Reason: "Applied"})
 	s.w.must(s.client.Status().Update(s.w.t.Context(), now))
+}
+
+// undoClaims takes the application's claims back as the records of its objects do.
+func (s *side) undoClaims() {
+	s.w.t.Helper()
+	for _, name := range volumesOfApp() {
+		var claim corev1.PersistentVolumeClaim
+		err := s.client.Get(s.w.t.Context(), types.NamespacedName{Namespace: "cms", Name: name}, &claim)
+		if err == nil {
+			err = s.client.Delete(s.w.t.Context(), &claim)
+		}
+		if err = client.IgnoreNotFound(err); !errors.Is(err, errKilled) {
+			s.w.must(err)
+		}
+	}
 }
 
 func (s *side) work() {
@@ -441,6 +492,10 @@ func (w *world) round() bool {
 	to.kill = w.random.IntN(2) == 0
 	to.settle("round "+b.Round, func() bool { return reachedRound(to.standby()) })
 	to.kill = false
+	if s := to.standby(); s.Spec.Snapshots == 0 && w.random.IntN(2) == 0 {
+		s.Spec.Snapshots = 2
+		w.must(to.client.Update(w.t.Context(), s))
+	}
 	for _, v := range to.standby().Status.Volumes {
 		d := to.device(home, (&run{s: to.standby()}).nameFor(&v))
 		if got := w.holds(d); got != w.rounds[b.Round][v.Name] {
@@ -454,12 +509,32 @@ func (w *world) round() bool {
 func (w *world) failover() {
 	from, to := w.sides[w.active], w.sides[other(w.active)]
 	from.write()
+	if w.random.IntN(2) == 0 {
+		// It was just sending another round.
+		b, err := from.seal()
+		w.must(err)
+		w.must(to.begin(b))
+		for range w.random.IntN(12) {
+			to.step()
+		}
+	}
 	s := to.standby()
 	s.Spec.Activation = &api.StandbyActivation{}
+	if kept := s.Status.Snapshots; len(kept) > 0 && kept[len(kept)-1].Ready && w.random.IntN(2) == 0 {
+		// An older round, from its snapshots: the bucket may be gone as well.
+		s.Spec.Activation.Round = kept[len(kept)-1].Round
+		to.lost = w.random.IntN(2) == 0
+	}
 	w.must(to.client.Update(w.t.Context(), s))
 	to.kill = w.random.IntN(2) == 0
 	to.settle("its activation", func() bool { now := to.standby(); return now.Status.Activating && reachedRound(now) })
-	to.kill = false
+	to.kill, to.lost = false, false
+	to.settle("its epoch", func() bool {
+		return meta.IsStatusConditionTrue(to.standby().Status.Conditions, conditionRaised) && reachedRound(to.standby())
+	})
+	if named := s.Spec.Activation.Round; named != "" && to.standby().Spec.Round != named {
+		w.t.Fatalf("round %s is activated, and %s was named", to.standby().Spec.Round, named)
+	}
 	to.check("failover", w.rounds[to.standby().Spec.Round])
 	w.active = to.name
 	// The old source comes back, writes, and is refused, in the bucket and at the door.

@@ -49,6 +49,7 @@ type Holds interface {
 type Snapshots interface {
 	Capability(ctx context.Context, pvc *corev1.PersistentVolumeClaim) (csi.Capability, error)
 	EnsureSnapshot(ctx context.Context, r csi.SnapshotRequest) (csi.SnapshotState, error)
+	LookAtSnapshot(ctx context.Context, o csi.Owner, namespace, name string) (csi.SnapshotState, error)
 	EnsureExposure(ctx context.Context, r csi.ExposureRequest) (csi.Mounted, error)
 	Release(ctx context.Context, o csi.Owner) (bool, error)
 }

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -374,7 +375,13 @@ func (s *snapshots) EnsureSnapshot(_ context.Context, r csi.SnapshotRequest) (cs
 	defer s.mu.Unlock()
 	_, there := s.taken[r.Name]
 	s.taken[r.Name] = r.Owner
-	return csi.SnapshotState{Ready: there}, nil
+	return csi.SnapshotState{Ready: there, UID: types.UID(r.Name)}, nil
+}
+
+func (s *snapshots) LookAtSnapshot(_ context.Context, o csi.Owner, _, name string) (csi.SnapshotState, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return csi.SnapshotState{Ready: s.taken[name] == o, UID: types.UID(name)}, nil
 }
 
 // EnsureExposure is for rollbacks, and none is played here.

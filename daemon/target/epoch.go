@@ -99,8 +99,8 @@ func (x *run) raised() bool {
 
 // raiseLater lets an activation go on without the store, where it needs nothing of it.
 func (x *run) raiseLater(ctx context.Context, why error) error {
-	_, here, err := x.heldHere(ctx)
-	if err != nil || !here || x.s.Spec.Activation.Planned {
+	_, source, _, err := x.roundHere(ctx)
+	if err != nil || source == migrate.FromStore || x.s.Spec.Activation.Planned {
 		return errors.Join(why, err)
 	}
 	if meta.SetStatusCondition(&x.s.Status.Conditions, metav1.Condition{

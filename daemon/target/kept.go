@@ -167,25 +167,3 @@ func (x *run) readSealed(ctx context.Context, round string) (snapshot.SealedRoun
 	})
 	return sealed, err
 }
-
-// heldHere gives the round that is to be activated where the standby holds it and
-// all of it is here: then nothing of the object store is needed. It is for rounds
-// that are named. Whether there is a newer one only the store can say.
-func (x *run) heldHere(ctx context.Context) (snapshot.RecoveryPoint, bool, error) {
-	wanted := x.s.Spec.Activation.Round
-	if wanted == "" || x.s.Status.Round != wanted {
-		return snapshot.RecoveryPoint{}, false, nil
-	}
-	sealed, err := x.kept(ctx, wanted)
-	if errors.Is(err, snapshot.ErrNotFound) {
-		return snapshot.RecoveryPoint{}, false, nil
-	}
-	if err != nil {
-		return snapshot.RecoveryPoint{}, false, err
-	}
-	point, err := x.trusted(sealed)
-	if err != nil || x.oddVolumes(point) != "" {
-		return snapshot.RecoveryPoint{}, false, nil //nolint:nilerr // the repository is asked instead, and what is wrong is told there
-	}
-	return point, true, nil
-}

@@ -116,6 +116,10 @@ func (p *played) EnsureSnapshot(_ context.Context, r csi.SnapshotRequest) (csi.S
 	return csi.SnapshotState{Ready: true, Taken: time.Now()}, nil
 }
 
+func (*played) LookAtSnapshot(context.Context, csi.Owner, string, string) (csi.SnapshotState, error) {
+	return csi.SnapshotState{}, errors.New("no older round is activated here")
+}
+
 func (p *played) EnsureExposure(_ context.Context, r csi.ExposureRequest) (csi.Mounted, error) {
 	if p.snapshots[r.Snapshot] != r.Owner.UID {
 		return csi.Mounted{}, fmt.Errorf("there is no snapshot %s", r.Snapshot)

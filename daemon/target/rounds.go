@@ -78,6 +78,7 @@ func (x *run) nextVolumes(ctx context.Context, point snapshot.RecoveryPoint, ins
 			return nil, err
 		}
 		turn(&v, string(image.ID))
+		x.remake(&v)
 		v.Kind, v.Filesystem, v.ImageBytes, v.BytesTotal, v.Leaving = string(image.Kind), image.Filesystem, image.Size, image.Size, false
 		v.Taken = moment(image.Taken)
 		volumes = append(volumes, v)
@@ -168,9 +169,16 @@ func (x *run) dropStrays(ctx context.Context) error {
 		if kept[claim.Name] {
 			continue
 		}
+		if x.onlyCopy(claim.Name) {
+			if err := x.leaveDisplaced(ctx, claim); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := x.Client.Delete(ctx, claim); client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("delete standby claim %s: %w", claim.Name, err)
 		}
 	}
+	x.settleDisplaced()
 	return nil
 }

@@ -94,7 +94,7 @@ func (x *run) takeSnapshots(ctx context.Context, entry *api.StandbySnapshot) (wa
 		if err != nil {
 			return "", err
 		}
-		entry.Volumes = append(entry.Volumes, api.SnapshotOfClaim{Namespace: v.Namespace, Name: v.Name, Snapshot: name})
+		entry.Volumes = append(entry.Volumes, api.SnapshotOfClaim{Namespace: v.Namespace, Name: v.Name, Snapshot: name, Image: v.Image, UID: state.UID})
 		entry.Taken = earlier(entry.Taken, v.Taken)
 		if !state.Ready {
 			waiting = fmt.Sprintf("VolumeSnapshot %s of claim %s/%s %s", name, v.Namespace, v.Name, state.Err)
@@ -147,16 +147,20 @@ func (x *run) roundsKept() []string {
 	return rounds
 }
 
-// drillSnapshot is what a volume of a drill is made from; empty where it is read
-// from the repository.
-func (x *run) drillSnapshot(v *api.StandbyVolume) string {
+// madeOf is the snapshot that a volume is made of, for a drill or an older round;
+// empty where it is read from the repository.
+func (x *run) madeOf(v *api.StandbyVolume) string {
 	if x.s.Spec.Drill == nil {
-		return ""
+		return v.Snapshot
 	}
-	for _, c := range x.s.Spec.Drill.Snapshots {
-		if c.Namespace == v.Namespace && c.Name == v.Name {
-			return c.Snapshot
-		}
+	c, _ := snapshotOf(x.s.Spec.Drill.Snapshots, v.Namespace, v.Name)
+	return c.Snapshot
+}
+
+func snapshotOf(all []api.SnapshotOfClaim, namespace, name string) (api.SnapshotOfClaim, bool) {
+	i := slices.IndexFunc(all, func(c api.SnapshotOfClaim) bool { return c.Namespace == namespace && c.Name == name })
+	if i < 0 {
+		return api.SnapshotOfClaim{}, false
 	}
-	return ""
+	return all[i], true
 }

@@ -258,6 +258,13 @@ func (x *run) save(ctx context.Context) error {
 
 // readRound records the images of the sealed round, once its seal is checked.
 func (x *run) readRound(ctx context.Context) error {
+	if x.fromSnapshots() {
+		// The volumes get other names: what holds them by those of before is found now.
+		if done, err := x.dropHolds(ctx); err != nil || !done {
+			x.again = standbyPoll
+			return err
+		}
+	}
 	point, data, err := x.sealedRound(ctx)
 	if err != nil {
 		return err

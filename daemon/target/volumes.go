@@ -67,7 +67,12 @@ func (x *run) claimOf(v *api.StandbyVolume) (api.StandbyClaim, error) {
 
 // nameFor is the same at each call, so that nothing is made twice.
 func (x *run) nameFor(v *api.StandbyVolume) string {
-	sum := sha256.Sum256([]byte(string(x.s.UID) + "/" + v.Namespace + "/" + v.Name))
+	from := string(x.s.UID) + "/" + v.Namespace + "/" + v.Name
+	if v.Remade > 0 {
+		// Each claim that is made in place of another is beside it for a while.
+		from += fmt.Sprintf("/%d", v.Remade)
+	}
+	sum := sha256.Sum256([]byte(from))
 	return "standby-" + hex.EncodeToString(sum[:6])
 }
 
@@ -167,6 +172,9 @@ func (x *run) ensureClaim(ctx context.Context, v *api.StandbyVolume) (*corev1.Pe
 	if !there.DeletionTimestamp.IsZero() {
 		return nil, fmt.Errorf("standby volume %s is being deleted: waiting until it is gone", there.Name)
 	}
+	if there.Labels[labelOwner] != string(x.s.UID) {
+		return nil, fmt.Errorf("%w: claim %s of namespace %s is not this standby's any more: delete it, once nobody wants what it holds", errRefused, there.Name, there.Namespace)
+	}
 	size, has := wanted.Spec.Resources.Requests[corev1.ResourceStorage], there.Spec.Resources.Requests[corev1.ResourceStorage]
 	if size.Cmp(has) <= 0 {
 		return &there, nil
@@ -204,7 +212,7 @@ func (x *run) wantedClaim(v *api.StandbyVolume) (*corev1.PersistentVolumeClaim, 
 	if wanted.StorageClass != "" {
 		pvc.Spec.StorageClassName = &wanted.StorageClass
 	}
-	if from := x.drillSnapshot(v); from != "" {
+	if from := x.madeOf(v); from != "" {
 		group := csi.SnapshotGroup
 		pvc.Spec.DataSource = &corev1.TypedLocalObjectReference{APIGroup: &group, Kind: "VolumeSnapshot", Name: from}
 	}
@@ -227,12 +235,10 @@ func (x *run) startApply(ctx context.Context, v *api.StandbyVolume, secret strin
 	}
 	if !mounted.Ready {
 		v.Reason = "Waiting for the standby volume: " + mounted.Waiting
-		return nil
+		return x.giveUpSnapshot(ctx, v)
 	}
-	if x.drillSnapshot(v) != "" {
-		// The storage made it of the snapshot: there is nothing to write.
-		v.Volume, v.Image, v.From, v.BytesDone, v.Reason = mounted.PersistentVolume, v.Wants, "", v.BytesTotal, ""
-		return nil
+	if x.madeOf(v) != "" {
+		return x.holdsSnapshot(ctx, v, mounted)
 	}
 	t := x.transferOf(v, request.Name, secret, mounted)
 	if err := x.Client.Create(ctx, t); err != nil && !apierrors.IsAlreadyExists(err) {

@@ -30,6 +30,8 @@ type SnapshotRequest struct {
 type SnapshotState struct {
 	// Ready says that it can be exposed; Handle, Taken and RestoreSize are valid then.
 	Ready bool
+	// UID is the VolumeSnapshot's.
+	UID types.UID
 	// Handle is the driver's name for it, which outlives the objects.
 	Handle string
 	// ContentName is the VolumeSnapshotContent; empty until it is bound.
@@ -73,10 +75,30 @@ func (s *Snapshots) EnsureSnapshot(ctx context.Context, r SnapshotRequest) (Snap
 	return state, err
 }
 
+// LookAtSnapshot tells of a snapshot that was made for the owner, and makes none. Of
+// one that is not there, or is another's, it tells that as Err.
+func (s *Snapshots) LookAtSnapshot(ctx context.Context, o Owner, namespace, name string) (SnapshotState, error) {
+	var vs snapshotv1.VolumeSnapshot
+	key := types.NamespacedName{Namespace: namespace, Name: name}
+	err := s.live.Get(ctx, key, &vs)
+	switch {
+	case apierrors.IsNotFound(err):
+		return SnapshotState{Err: "is not there any more"}, nil
+	case err != nil:
+		return SnapshotState{}, describe(err, "read", &vs, key)
+	case !isOwned(&vs, o):
+		return SnapshotState{Err: "was not made for " + o.Name}, nil
+	case vs.DeletionTimestamp != nil:
+		return SnapshotState{Err: "is being deleted"}, nil
+	}
+	state, _, err := s.snapshotState(ctx, &vs)
+	return state, err
+}
+
 // snapshotState reads a VolumeSnapshot and its content. The content is nil as
 // long as the snapshot is not bound.
 func (s *Snapshots) snapshotState(ctx context.Context, vs *snapshotv1.VolumeSnapshot) (SnapshotState, *snapshotv1.VolumeSnapshotContent, error) {
-	var state SnapshotState
+	state := SnapshotState{UID: vs.UID}
 	if vs.Status == nil {
 		return state, nil, nil
 	}

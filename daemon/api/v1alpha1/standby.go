@@ -232,6 +232,19 @@ type SnapshotOfClaim struct {
 	Name      string `json:"name"`
 	// Snapshot is the VolumeSnapshot's name.
 	Snapshot string `json:"snapshot"`
+	// Image is what the volume held, whole, when the snapshot was taken, and UID the
+	// VolumeSnapshot's: one that is there in its place holds something else.
+	// +optional
+	Image string `json:"image,omitempty"`
+	// +optional
+	UID types.UID `json:"uid,omitempty"`
+}
+
+// DisplacedClaim is a standby volume in whose place another was made of a snapshot.
+type DisplacedClaim struct {
+	// Claim of this namespace, and the image that it holds whole.
+	Claim string `json:"claim"`
+	Image string `json:"image"`
 }
 
 // StandbyVolume tells how one volume of a standby fares.
@@ -289,6 +302,18 @@ type StandbyVolume struct {
 	// Kept is the VolumeSnapshot of what it held before it was adopted.
 	// +optional
 	Kept string `json:"kept,omitempty"`
+	// Snapshot is the VolumeSnapshot that its claim is made of; empty where the image
+	// is written to it.
+	// +optional
+	Snapshot string `json:"snapshot,omitempty"`
+	// Remade counts the claims that were made in place of another: each has a name of
+	// its own.
+	// +optional
+	Remade int64 `json:"remade,omitempty"`
+	// Displaced is the claim that it had before it was made of a snapshot. It goes once
+	// the application runs, unless nothing else on this cluster holds what it does.
+	// +optional
+	Displaced *DisplacedClaim `json:"displaced,omitempty"`
 	// Failed says that it never will hold the image; Reason says why.
 	// +optional
 	Failed bool `json:"failed,omitempty"`

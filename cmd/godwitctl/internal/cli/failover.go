@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -166,7 +167,7 @@ func (s *session) activate(ctx context.Context, c client.WithWatch, standby *api
 // or not there, the target itself says so.
 func offered(s *api.Standby, to string) error {
 	points := s.Status.Points
-	if to == "" || points == nil || points.Listed == nil {
+	if to == "" || points == nil || points.Listed == nil || inSnapshots(s, to) {
 		return nil
 	}
 	var there []string
@@ -184,6 +185,12 @@ func offered(s *api.Standby, to string) error {
 		return nil
 	}
 	return fmt.Errorf("round %s of %s is not in the repository (there: %s): see get recoverypoints", to, s.Spec.Application, strings.Join(there, ", "))
+}
+
+// inSnapshots is true for a round that the target keeps snapshots of: it needs no
+// repository.
+func inSnapshots(s *api.Standby, round string) bool {
+	return slices.ContainsFunc(s.Status.Snapshots, func(e api.StandbySnapshot) bool { return e.Ready && e.Round == round })
 }
 
 const (
@@ -253,6 +260,9 @@ func foretell(s *api.Standby, to string, now time.Time) string {
 	}
 	if to != "" {
 		will = "Round " + to + age(to, now) + " is activated"
+		if to != held && inSnapshots(s, to) {
+			will += ", by volumes that are made of the snapshots which this cluster keeps of it"
+		}
 	}
 	return fmt.Sprintf("%s (Standby %s): %s.\n%s; what was written on the source since its snapshots is not in it.", s.Spec.Application, s.Name, at, will)
 }
@@ -282,7 +292,7 @@ func age(round string, now time.Time) string {
 
 // awaitStandby tells how a standby fares until its application is up.
 func (s *session) awaitStandby(ctx context.Context, c client.WithWatch, standby *api.Standby) error {
-	said, up := "", false
+	said, by, up := "", "", false
 	follow := &follower{
 		client: c, kind: standbyKind(), notice: s.notice,
 		opts: []client.ListOption{
@@ -308,6 +318,9 @@ func (s *session) awaitStandby(ctx context.Context, c client.WithWatch, standby 
 				return true, fmt.Errorf("failover of %s failed: %s: name an older round with --to", now.Spec.Application, now.Status.Message)
 			case now.Status.Activating && now.Status.Phase == api.StandbyReady:
 				up = true
+				if chosen := meta.FindStatusCondition(now.Status.Conditions, "Activating"); chosen != nil {
+					by = chosen.Message
+				}
 			}
 			return up, nil
 		},
@@ -320,6 +333,12 @@ func (s *session) awaitStandby(ctx context.Context, c client.WithWatch, standby 
 			return err
 		}
 		return errInterrupted
+	}
+	if by != "" {
+		// What is given up is said where everybody looks.
+		if err := s.out("%s", by); err != nil {
+			return err
+		}
 	}
 	return s.out("Failover of %s completed successfully", standby.Spec.Application)
 }

@@ -28,6 +28,7 @@ func (c *cluster) testFailover(t *testing.T) {
 		t.Errorf("dry run: %q", got)
 	}
 	c.testRecoveryPoints(t, s)
+	c.testOlderRoundHere(t, s)
 	c.testDrill(t)
 	key := client.ObjectKeyFromObject(s)
 	if err := c.client.Get(t.Context(), key, s); err != nil || s.Spec.Activation != nil {
@@ -83,6 +84,19 @@ func (c *cluster) testRecoveryPoints(t *testing.T, s *api.Standby) {
 	}
 	c.bad(t, "perform failover -m shop/shop --to forged", "round forged of shop/shop is not to be used: signature does not match")
 	c.bad(t, "perform failover -m shop/shop --to nonsense", "round nonsense of shop/shop is not in the repository (there: "+s.Status.Round+", older)")
+}
+
+// testOlderRoundHere names a round that only the target has, in snapshots.
+func (c *cluster) testOlderRoundHere(t *testing.T, s *api.Standby) {
+	t.Helper()
+	c.bad(t, "perform failover -m shop/shop --to kept --dry-run", "round kept of shop/shop is not in the repository")
+	s.Status.Snapshots = []api.StandbySnapshot{{Round: "kept", Ready: true}}
+	if err := c.client.Status().Update(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.good(t, "perform failover -m shop/shop --to kept --dry-run"); !strings.Contains(got, "Round kept is activated, by volumes that are made of the snapshots") {
+		t.Errorf("a round in snapshots: %q", got)
+	}
 }
 
 func (c *cluster) testDrill(t *testing.T) {
