@@ -50,7 +50,9 @@ type switchover struct {
 	a, before *api.Action
 	schedule  *api.MigrationSchedule
 	// template is what its Migrations are made from.
-	template    api.MigrationSpec
+	template api.MigrationSpec
+	// standby is the one whose application comes back; empty for a failover.
+	standby     string
 	round, last *api.Migration
 	observed    migrate.ObservedSwitch
 }
@@ -152,7 +154,7 @@ func (x *switchover) observeStandby(ctx context.Context) error {
 			x.observed.Refused = fmt.Sprintf("no pair of namespace %s leads back to where %s came from: pair with mode %s, or the other way as well", x.a.Namespace, application, api.ModeDisasterRecovery)
 			return nil //nolint:nilerr // it is told
 		}
-		x.observed.Refused, x.observed.RoundFirst = "", true
+		x.observed.Refused, x.observed.RoundFirst, x.standby = "", true, s.Name
 		_, name, _ := strings.Cut(application, "/")
 		x.template = api.MigrationSpec{ClusterPair: back.Name, Namespaces: s.Spec.Namespaces}
 		x.template.Application = name
@@ -236,6 +238,9 @@ func (x *switchover) act(ctx context.Context, kind migrate.SwitchKind, why strin
 	case migrate.FailSwitch:
 		return x.failed(ctx, why)
 	case migrate.EndSwitch:
+		if err := x.gaveBack(ctx); err != nil {
+			return err
+		}
 		x.end(api.ActionStatusSuccessful, "")
 		return nil
 	case migrate.RestSwitch:
@@ -279,6 +284,30 @@ func (x *switchover) make(ctx context.Context, what string) error {
 		return x.failed(ctx, err.Error())
 	case client.IgnoreAlreadyExists(err) != nil:
 		return fmt.Errorf("create Migration %s/%s: %w", m.Namespace, m.Name, err)
+	}
+	return nil
+}
+
+// gaveBack says in the copies of schedules on this cluster that the application does
+// not run here any more.
+func (x *switchover) gaveBack(ctx context.Context) error {
+	if x.standby == "" {
+		return nil
+	}
+	var list api.MigrationScheduleList
+	if err := x.Live.List(ctx, &list, client.InNamespace(x.a.Namespace)); err != nil {
+		return fmt.Errorf("list the MigrationSchedules of namespace %s: %w", x.a.Namespace, err)
+	}
+	for i := range list.Items {
+		c := &list.Items[i]
+		if !c.IsCopy() || !c.Status.ApplicationActivated || c.Annotations[api.AnnotationCopyStandby] != x.standby {
+			continue
+		}
+		before := c.DeepCopy()
+		c.Status.ApplicationActivated = false
+		if err := x.Client.Status().Patch(ctx, c, client.MergeFrom(before)); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("set applicationActivated of MigrationSchedule %s/%s to false: %w", c.Namespace, c.Name, err)
+		}
 	}
 	return nil
 }

@@ -111,6 +111,9 @@ func standbyActivated() figure {
 func standbyBytes() figure {
 	return figure{"godwit_standby_bytes", "What the volumes of a standby come to.", []string{"name", "application"}}
 }
+func standbySnapshots() figure {
+	return figure{"godwit_standby_snapshots", "Of how many rounds CSI snapshots of a standby are kept that can be opened.", []string{"name", "application"}}
+}
 func recoveryPoints() figure {
 	return figure{"godwit_recovery_points", "Recovery points of an application in the repository, as its target sees them.", []string{"name", "application"}}
 }
@@ -146,7 +149,7 @@ func figures() []figure {
 	return []figure{
 		lag(), lastSuccess(), nextRun(), suspended(), missed(), failures(), lastDuration(), scheduleTrouble(),
 		migrations(), running(), bytesDone(), bytesTotal(), pairReady(), pairExpires(), locationReady(),
-		standbyAge(), standbyPhase(), standbyTaken(), standbyActivated(), standbyBytes(), recoveryPoints(), newestPoint(),
+		standbyAge(), standbyPhase(), standbyTaken(), standbyActivated(), standbyBytes(), standbySnapshots(), recoveryPoints(), newestPoint(),
 		drillResult(), drillSuccess(), drillOverdue(), upkeepDone(), upkeepFailing(), upkeepRemoved(), repositoryPoints(), scrapeFailed(),
 	}
 }

@@ -72,7 +72,7 @@ func TestFigures(t *testing.T) {
 		}}},
 		&api.ClusterPair{ObjectMeta: named("broken")},
 		&api.BackupLocation{ObjectMeta: named("relay"), Status: api.BackupLocationStatus{Conditions: ready}},
-		&api.Standby{ObjectMeta: named("s"), Spec: api.StandbySpec{Application: "cms/app"}, Status: api.StandbyStatus{Phase: api.StandbyReady, Reached: noon(20), Taken: noon(10), SizeBytes: 7, Points: &api.RecoveryPoints{
+		&api.Standby{ObjectMeta: named("s"), Spec: api.StandbySpec{Application: "cms/app"}, Status: api.StandbyStatus{Phase: api.StandbyReady, Reached: noon(20), Taken: noon(10), SizeBytes: 7, Snapshots: []api.StandbySnapshot{{Round: "b"}, {Round: "a", Ready: true}}, Points: &api.RecoveryPoints{
 			Listed: noon(30), Total: 9, Items: []api.RecoveryPoint{{Seal: api.SealRefused, Taken: noon(25)}, {Seal: api.SealValid, Taken: noon(15)}},
 		}}},
 	)
@@ -110,6 +110,9 @@ godwit_repository_points{name="prod",namespace="cms"} 8
 # HELP godwit_repository_upkeep_failing 1 if retention or maintenance of the pair's repository is in trouble.
 # TYPE godwit_repository_upkeep_failing gauge
 godwit_repository_upkeep_failing{name="prod",namespace="cms"} 1
+# HELP godwit_standby_snapshots Of how many rounds CSI snapshots of a standby are kept that can be opened.
+# TYPE godwit_standby_snapshots gauge
+godwit_standby_snapshots{application="cms/app",name="s"} 1
 # HELP godwit_standby_taken_timestamp_seconds Of which moment the standby is: the oldest snapshot of the round that it holds.
 # TYPE godwit_standby_taken_timestamp_seconds gauge
 godwit_standby_taken_timestamp_seconds{application="cms/app",name="s"} 1772366410
@@ -128,7 +131,7 @@ godwit_schedule_trouble{clusterpair="prod",namespace="cms",reason="PolicyNotFoun
 	err := testutil.GatherAndCompare(registry, strings.NewReader(want),
 		"godwit_application_lag_seconds", "godwit_clusterpair_ready", "godwit_migration_bytes_done", "godwit_migrations", "godwit_objects_unreadable",
 		"godwit_recovery_point_newest_timestamp_seconds", "godwit_recovery_points", "godwit_repository_points", "godwit_repository_upkeep_failing",
-		"godwit_standby_taken_timestamp_seconds", "godwit_schedule_last_duration_seconds", "godwit_schedule_suspended", "godwit_schedule_trouble")
+		"godwit_standby_snapshots", "godwit_standby_taken_timestamp_seconds", "godwit_schedule_last_duration_seconds", "godwit_schedule_suspended", "godwit_schedule_trouble")
 	if err != nil {
 		t.Error(err)
 	}
@@ -147,9 +150,12 @@ func TestUnreadableObjectsAreTold(t *testing.T) {
 	}
 }
 
-// Alerts and the dashboard speak only of figures that there are.
-func TestAlertsAndDashboardAreOfThisWorld(t *testing.T) {
-	known := map[string]bool{"godwit_uploads_total": true, "godwit_upload_read_bytes_total": true} // the node daemon's
+// known are all figures: the controller's, and the node daemon's.
+func known(t *testing.T) map[string]bool {
+	t.Helper()
+	known := map[string]bool{
+		"godwit_uploads_total": true, "godwit_upload_read_bytes_total": true, "godwit_transfer_attempts_total": true, "godwit_transfers_paused": true,
+	}
 	ch := make(chan *prometheus.Desc, 100)
 	collector(t, false).Describe(ch)
 	close(ch)
@@ -157,16 +163,41 @@ func TestAlertsAndDashboardAreOfThisWorld(t *testing.T) {
 	for d := range ch {
 		known[name.FindStringSubmatch(d.String())[1]] = true
 	}
+	return known
+}
+
+// used are the figures that a file of the chart speaks of.
+func used(t *testing.T, file string) []string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "chart", "files", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return regexp.MustCompile(`godwit_[a-z_]+`).FindAllString(string(text), -1)
+}
+
+// Each figure can be seen without writing a query.
+func TestDashboardShowsEveryFigure(t *testing.T) {
+	shown := map[string]bool{}
+	for _, name := range used(t, "dashboard.json") {
+		shown[name] = true
+	}
+	for name := range known(t) {
+		if !shown[name] {
+			t.Errorf("%s is on no panel of the dashboard", name)
+		}
+	}
+}
+
+// Alerts and the dashboard speak only of figures that there are.
+func TestAlertsAndDashboardAreOfThisWorld(t *testing.T) {
+	known := known(t)
 	for _, file := range []string{"alerts.yaml", "dashboard.json"} {
-		text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "chart", "files", file))
-		if err != nil {
-			t.Fatal(err)
+		names := used(t, file)
+		if len(names) < 8 {
+			t.Errorf("%s speaks of %d figures", file, len(names))
 		}
-		used := regexp.MustCompile(`godwit_[a-z_]+`).FindAllString(string(text), -1)
-		if len(used) < 8 {
-			t.Errorf("%s speaks of %d figures", file, len(used))
-		}
-		for _, u := range used {
+		for _, u := range names {
 			if !known[u] {
 				t.Errorf("%s speaks of %s, which nothing tells", file, u)
 			}

@@ -13,9 +13,16 @@ func readStandby(s *api.Standby) []prometheus.Metric {
 		return nil // It is no standby of anything.
 	}
 	labels := []string{s.Name, s.Spec.Application}
+	kept := 0
+	for _, e := range s.Status.Snapshots {
+		if e.Ready {
+			kept++
+		}
+	}
 	out := []prometheus.Metric{
 		standbyPhase().at(1, s.Name, s.Spec.Application, string(s.Status.Phase)),
 		standbyBytes().at(float64(s.Status.SizeBytes), labels...),
+		standbySnapshots().at(float64(kept), labels...),
 		standbyActivated().at(truth(!s.Spec.Stage || s.Spec.Activation != nil), labels...),
 	}
 	if s.Status.Reached != nil {

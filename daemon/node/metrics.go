@@ -8,13 +8,14 @@ import (
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 )
 
-// metrics counts uploads by the method that read them.
+// metrics counts uploads by the method that read them, and attempts by their end.
 type metrics struct {
-	uploads *prometheus.CounterVec
-	read    *prometheus.CounterVec
+	uploads  *prometheus.CounterVec
+	read     *prometheus.CounterVec
+	attempts *prometheus.CounterVec
 }
 
-func newMetrics(to prometheus.Registerer) (*metrics, error) {
+func newMetrics(to prometheus.Registerer, paused func() bool) (*metrics, error) {
 	if to == nil {
 		return nil, nil
 	}
@@ -27,13 +28,40 @@ func newMetrics(to prometheus.Registerer) (*metrics, error) {
 			Name: "godwit_upload_read_bytes_total",
 			Help: "Bytes that were read of volumes for images, by method.",
 		}, []string{"method"}),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "godwit_transfer_attempts_total",
+			Help: "Attempts of transfers, by direction and by how they ended: succeeded, again for one that is tried again, failed for the last one.",
+		}, []string{"direction", "result"}),
 	}
-	for _, c := range []prometheus.Collector{m.uploads, m.read} {
+	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "godwit_transfers_paused", Help: "1 while the TransferLimit lets nothing pass on this node.",
+	}, func() float64 {
+		if paused() {
+			return 1
+		}
+		return 0
+	})
+	for _, c := range []prometheus.Collector{m.uploads, m.read, m.attempts, held} {
 		if err := to.Register(c); err != nil {
 			return nil, fmt.Errorf("set up the node's metrics: %w", err)
 		}
 	}
 	return m, nil
+}
+
+// ended counts an attempt by what its end left in the status.
+func (m *metrics) ended(t *api.VolumeTransfer) {
+	if m == nil {
+		return
+	}
+	result := "again"
+	switch t.Status.Phase {
+	case api.TransferSucceeded:
+		result = "succeeded"
+	case api.TransferFailed:
+		result = "failed"
+	}
+	m.attempts.WithLabelValues(string(t.Spec.Direction), result).Inc()
 }
 
 func (m *metrics) count(t *api.VolumeTransfer, done result) {

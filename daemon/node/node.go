@@ -139,7 +139,7 @@ func newReconciler(c client.Client, live client.Reader, recorder events.EventRec
 		cfg.Budget = snapshot.NewBudget(0)
 	}
 	r := &Reconciler{client: c, live: live, now: now, cfg: cfg}
-	counted, err := newMetrics(cfg.Metrics)
+	counted, err := newMetrics(cfg.Metrics, func() bool { return cfg.Limiters.paused(now()) })
 	if err != nil {
 		return nil, err
 	}

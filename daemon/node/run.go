@@ -83,6 +83,7 @@ func (r *runner) run(ctx context.Context, t *api.VolumeTransfer) {
 		r.metrics.count(t, done)
 		logger.Info("transfer succeeded", "image", done.image, "method", done.method, "stats", done.stats)
 	}
+	r.metrics.ended(t)
 	r.write(ctx, t)
 }
 

@@ -111,7 +111,7 @@ func (w *world) newSide(name string, keys map[string]ed25519.PrivateKey) *side {
 	scheme := runtime.NewScheme()
 	w.must(errors.Join(clientgoscheme.AddToScheme(scheme), api.AddToScheme(scheme)))
 	s := &side{w: w, name: name, key: keys[name], storage: map[string]*device{}, shots: map[string]device{}}
-	s.client = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&api.Standby{}, &api.VolumeTransfer{}).
+	s.client = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&api.Standby{}, &api.VolumeTransfer{}, &api.MigrationSchedule{}).
 		WithObjects(&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "fast"}}).
 		WithInterceptorFuncs(interceptor.Funcs{
 			Create: s.create, Delete: s.delete,
@@ -311,7 +311,7 @@ func (s *side) seal() (migrate.Begin, error) {
 func (s *side) sealIn(round string, epoch int64) migrate.Begin {
 	w := s.w
 	point := snapshot.RecoveryPoint{App: "cms/cms", Round: round, Cluster: s.name, Epoch: epoch, Sealed: time.Now()}
-	b := migrate.Begin{RoundRef: ref(round), Stage: true}
+	b := migrate.Begin{RoundRef: ref(round), Stage: true, Schedule: &migrate.Schedule{Name: "nightly", Template: []byte("{}")}}
 	w.rounds[round] = map[string]string{}
 	for _, name := range volumesOfApp() {
 		writer, err := w.memory.Begin(w.t.Context(), snapshot.Image{Volume: snapshot.Volume{Cluster: s.name, Namespace: "cms", Name: name}, Kind: snapshot.Block, Round: round, Size: 4096}, "")
@@ -443,6 +443,16 @@ func (s *side) begin(b migrate.Begin) error {
 	return errors.New("it never begins")
 }
 
+// copySays sees that the copy of the schedule says whether the application runs here.
+func (s *side) copySays(active bool) {
+	s.w.t.Helper()
+	var c api.MigrationSchedule
+	s.w.must(s.client.Get(s.w.t.Context(), types.NamespacedName{Namespace: "cms", Name: "nightly"}, &c))
+	if c.Status.ApplicationActivated != active {
+		s.w.t.Fatalf("applicationActivated of the schedule's copy on %s is %t", s.name, !active)
+	}
+}
+
 // check sees that a side's application holds what it must.
 func (s *side) check(what string, want map[string]string) {
 	s.w.t.Helper()
@@ -492,6 +502,7 @@ func (w *world) round() bool {
 	to.kill = w.random.IntN(2) == 0
 	to.settle("round "+b.Round, func() bool { return reachedRound(to.standby()) })
 	to.kill = false
+	to.copySays(false)
 	if s := to.standby(); s.Spec.Snapshots == 0 && w.random.IntN(2) == 0 {
 		s.Spec.Snapshots = 2
 		w.must(to.client.Update(w.t.Context(), s))
@@ -536,6 +547,7 @@ func (w *world) failover() {
 		w.t.Fatalf("round %s is activated, and %s was named", to.standby().Spec.Round, named)
 	}
 	to.check("failover", w.rounds[to.standby().Spec.Round])
+	to.copySays(true)
 	w.active = to.name
 	// The old source comes back, writes, and is refused, in the bucket and at the door.
 	from.write()
@@ -574,6 +586,7 @@ func (w *world) planned() {
 	to.settle("the move", func() bool { return reachedRound(to.standby()) })
 	to.kill = false
 	to.check("planned move", w.rounds[b.Round])
+	to.copySays(true)
 	w.active = to.name
 	if _, err := from.seal(); !errors.Is(err, snapshot.ErrSuperseded) {
 		w.t.Errorf("after a move the source finds itself at liberty to seal: %v", err)

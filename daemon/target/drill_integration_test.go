@@ -564,6 +564,10 @@ func (s stage) activatesWithoutTheStore(standby *api.Standby) {
 		after.Spec.Activation = &api.StandbyActivation{Round: round}
 		s.must(s.client.Patch(ctx, after, client.MergeFrom(before)))
 	}
+	copied := &api.MigrationSchedule{ObjectMeta: metav1.ObjectMeta{Namespace: "cms", Name: "nightly"}}
+	copied.Annotations = map[string]string{api.AnnotationStaticCopy: "true", api.AnnotationCopyStandby: standby.Name}
+	copied.Spec.Template.Spec.ClusterPair, copied.Spec.Template.Spec.Namespaces = "west", []string{"cms"}
+	s.create(t, copied)
 	activate("")
 	s.until("it says that the store is gone", func() bool { return strings.Contains(s.standby(standby).Status.Message, errLost.Error()) })
 	activate("r4")
@@ -576,6 +580,57 @@ func (s stage) activatesWithoutTheStore(standby *api.Standby) {
 	if *web.Spec.Replicas != 2 {
 		t.Errorf("it does not run: %+v", web.Spec)
 	}
+	if s.must(s.client.Get(ctx, client.ObjectKeyFromObject(copied), copied)); !copied.Status.ApplicationActivated {
+		t.Error("the copy of its schedule does not say that it runs here")
+	}
+}
+
+// TestOlderRoundOnTrial activates an older round from its snapshots on a real API
+// server, with the store lost.
+func TestOlderRoundOnTrial(t *testing.T) {
+	s, standby := newStage(t)
+	for _, round := range []string{"r2", "r3"} {
+		s.seal("p", "east", round)
+		before := s.standby(standby)
+		after := before.DeepCopy()
+		after.Spec.Round, after.Spec.Snapshots = round, 2
+		s.must(s.client.Patch(t.Context(), after, client.MergeFrom(before)))
+		s.until("it holds "+round, func() bool { return s.standby(standby).Status.Round == round })
+	}
+	s.store.lose()
+	before := s.standby(standby)
+	kept := before.Status.Snapshots[1]
+	if kept.Round != "r2" || !kept.Ready || kept.Volumes[0].Image == "" || kept.Volumes[0].UID == "" {
+		t.Fatalf("it keeps %+v", before.Status.Snapshots)
+	}
+	after := before.DeepCopy()
+	after.Spec.Activation = &api.StandbyActivation{Round: "r2"}
+	s.must(s.client.Patch(t.Context(), after, client.MergeFrom(before)))
+	var made corev1.PersistentVolumeClaim
+	s.until("a volume is made of the snapshot", func() bool {
+		var list corev1.PersistentVolumeClaimList
+		s.must(s.client.List(t.Context(), &list, client.InNamespace(home)))
+		for _, pvc := range list.Items {
+			if from := pvc.Spec.DataSource; from != nil && from.Kind == "VolumeSnapshot" && from.Name == kept.Volumes[0].Snapshot {
+				made = pvc
+			}
+		}
+		return made.Name != ""
+	})
+	s.until("it is activated", func() bool {
+		now := s.standby(standby).Status
+		return now.Activating && now.Phase == api.StandbyReady && now.Round == "r2"
+	})
+	var volume corev1.PersistentVolume
+	s.must(s.client.Get(t.Context(), client.ObjectKey{Name: "pv-of-the-source"}, &volume))
+	if volume.Spec.CSI.VolumeHandle != "handle-"+made.Name {
+		t.Errorf("the application has volume %s, and that of the snapshot is %s", volume.Spec.CSI.VolumeHandle, made.Name)
+	}
+	s.until("what it held before goes, since it is in a snapshot", func() bool {
+		var list corev1.PersistentVolumeClaimList
+		s.must(s.client.List(t.Context(), &list, client.InNamespace(home)))
+		return len(list.Items) == 0
+	})
 }
 
 var (

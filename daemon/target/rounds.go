@@ -27,6 +27,11 @@ func (x *run) startRound(ctx context.Context) error {
 		return err
 	}
 	s := &x.s.Status
+	if s.Activating && x.s.Spec.Activation == nil {
+		if err := x.markCopies(ctx, false); err != nil {
+			return err
+		}
+	}
 	if s.Round != "" {
 		s.Previous, s.Round = s.Round, ""
 	}

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -20,6 +22,7 @@ import (
 )
 
 // +kubebuilder:rbac:groups=godwit.io,resources=migrationschedules,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=godwit.io,resources=migrationschedules/status,verbs=patch
 
 // noCopy tells that a schedule has no copy here, or an old one.
 func noCopy(ctx context.Context, wanted *api.MigrationSchedule, err error) {
@@ -122,18 +125,64 @@ func (s *session) ownsCopy(ctx context.Context, there *api.MigrationSchedule) (b
 }
 
 // startedHere refuses rounds of an application that was started on this cluster by
-// "activate migration": they would stop it.
+// "activate migration": they would stop it. Of one that was failed over, its epoch
+// says whose it is, and not the mark, which is only shown.
 func (s *session) startedHere(ctx context.Context, application string) error {
+	standby := standbyName(s.peer.PairID, application)
+	copies, err := s.copiesOf(ctx, application, standby)
+	if err != nil {
+		return err
+	}
+	for i := range copies {
+		c := &copies[i]
+		if !c.Status.ApplicationActivated {
+			continue
+		}
+		var there api.Standby
+		err := s.Live.Get(ctx, types.NamespacedName{Namespace: s.Namespace, Name: standby}, &there)
+		if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("read the Standby of %s: %w", application, err)
+		}
+		if err == nil && isActive(&there) {
+			return nil
+		}
+		return fmt.Errorf("%w: MigrationSchedule %s/%s says so on cluster %s: stop it there with deactivate migration -n %s, then resume the schedule",
+			migrate.ErrActivated, c.Namespace, c.Name, s.ClusterID, c.Namespace)
+	}
+	return nil
+}
+
+// copiesOf are the copies, on this cluster, of the schedules that a standby is
+// replicated by.
+func (a *Agent) copiesOf(ctx context.Context, application, standby string) ([]api.MigrationSchedule, error) {
 	namespace, _, _ := strings.Cut(application, "/")
 	var list api.MigrationScheduleList
-	if err := s.Live.List(ctx, &list, client.InNamespace(namespace)); err != nil {
-		return fmt.Errorf("list the MigrationSchedules of namespace %s: %w", namespace, err)
+	if err := a.Live.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+		return nil, fmt.Errorf("list the MigrationSchedules of namespace %s: %w", namespace, err)
 	}
-	for i := range list.Items {
-		c := &list.Items[i]
-		if c.IsCopy() && c.Status.ApplicationActivated && c.Annotations[api.AnnotationCopyStandby] == standbyName(s.peer.PairID, application) {
-			return fmt.Errorf("%w: MigrationSchedule %s/%s says so on cluster %s: stop it there with deactivate migration -n %s, then resume the schedule",
-				migrate.ErrActivated, c.Namespace, c.Name, s.ClusterID, c.Namespace)
+	return slices.DeleteFunc(list.Items, func(m api.MigrationSchedule) bool {
+		return !m.IsCopy() || m.Annotations[api.AnnotationCopyStandby] != standby
+	}), nil
+}
+
+// markCopies says in the copies of the application's schedules whether it runs here.
+func (x *run) markCopies(ctx context.Context, activated bool) error {
+	if x.s.Spec.Drill != nil {
+		return nil
+	}
+	copies, err := x.copiesOf(ctx, x.s.Spec.Application, x.s.Name)
+	if err != nil {
+		return err
+	}
+	for i := range copies {
+		c := &copies[i]
+		if c.Status.ApplicationActivated == activated {
+			continue
+		}
+		before := c.DeepCopy()
+		c.Status.ApplicationActivated = activated
+		if err := x.Client.Status().Patch(ctx, c, client.MergeFrom(before)); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("set applicationActivated of MigrationSchedule %s/%s to %t: %w", c.Namespace, c.Name, activated, err)
 		}
 	}
 	return nil

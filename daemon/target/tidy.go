@@ -55,6 +55,11 @@ func (x *run) reach(ctx context.Context) error {
 	if err = errors.Join(err, x.dropStrays(ctx), x.dropKept(ctx, x.roundsKept()...)); err != nil {
 		return err
 	}
+	if x.s.Spec.Activation != nil {
+		if err := x.markCopies(ctx, true); err != nil {
+			return err
+		}
+	}
 	meta.RemoveStatusCondition(&x.s.Status.Conditions, conditionSnapshotting)
 	now := metav1.NewTime(x.Now())
 	if x.s.Status.Reached == nil {
