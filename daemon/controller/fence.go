@@ -8,12 +8,10 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/daemon/migrate"
 	"github.com/godwit-io/godwit/daemon/workload"
-	"github.com/godwit-io/godwit/pairing"
 	"github.com/godwit-io/godwit/snapshot"
 )
 
@@ -174,34 +172,6 @@ func (x *run) stoppedAt() string {
 		return "the start"
 	}
 	return c.LastTransitionTime.UTC().Format(time.RFC3339)
-}
-
-// activatedImage is what a volume was activated with, where the application came
-// from this pair's other side: only what changed since goes back. It is empty where
-// nothing is known.
-func (x *run) activatedImage(ctx context.Context, v *api.MigrationVolumeInfo) (string, error) {
-	twin, err := pairing.TwinOf(ctx, x.Peers, x.peer)
-	if errors.Is(err, pairing.ErrNotFound) || err == nil && twin.RepositoryPrefix != x.peer.RepositoryPrefix {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	var list api.StandbyList
-	if err := x.Client.List(ctx, &list, client.InNamespace(x.Namespace)); err != nil {
-		return "", fmt.Errorf("list Standbys: %w", err)
-	}
-	for _, s := range list.Items {
-		if s.Spec.PairID != twin.PairID || s.Spec.Application != x.application() || s.Spec.Activation == nil {
-			continue
-		}
-		for _, held := range s.Status.Volumes {
-			if held.Name == v.PersistentVolumeClaim && (held.Into == v.Namespace || held.Into == "" && held.Namespace == v.Namespace) {
-				return held.Image, nil
-			}
-		}
-	}
-	return "", nil
 }
 
 // isElsewhere is true for what a round is refused with since another cluster has the

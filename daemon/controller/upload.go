@@ -203,7 +203,7 @@ func (x *run) startUpload(ctx context.Context, v *api.MigrationVolumeInfo, secre
 	}
 	if base != nil {
 		t.Spec.Base, t.Spec.From = base, base.Image
-	} else if t.Spec.From, err = x.activatedImage(ctx, v); err != nil {
+	} else if err := x.sinceActivation(ctx, v, &t.Spec); err != nil {
 		return err
 	}
 	if err := x.Client.Create(ctx, &t); err != nil && !apierrors.IsAlreadyExists(err) {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,17 +150,19 @@ func (l *ladder) delta(ctx context.Context) (*rung, error) {
 		return nil, nil
 	}
 	if base == nil {
-		l.miss("delta", reasonNoBase, "no base was given", false)
+		l.miss("delta", reasonNoBase, cmp.Or(l.transfer.Spec.NoBase, "no base was given"), false)
 		return nil, nil
 	}
 	parent, err := l.repository.Image(ctx, snapshot.ImageID(base.Image))
+	of := volumeOf(l.transfer.Spec.Volume)
+	of.Cluster = cmp.Or(base.Cluster, of.Cluster)
 	switch {
 	case errors.Is(err, snapshot.ErrNotFound):
 		l.miss("delta", string(cbt.BaseGone), fmt.Sprintf("image %s is not in the repository any more", base.Image), true)
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("find the base's image %s: %w", base.Image, err)
-	case parent.Kind != snapshot.Block || parent.Volume != volumeOf(l.transfer.Spec.Volume):
+	case parent.Kind != snapshot.Block || parent.Volume != of:
 		l.miss("delta", reasonForeign, fmt.Sprintf("image %s is a %s image of %s", parent.ID, parent.Kind, parent.Volume), true)
 		return nil, nil
 	}

@@ -325,6 +325,36 @@ func TestForeignBase(t *testing.T) {
 	r.wantImage(d, "s1", s.Image, blocky(2, 8<<20))
 }
 
+// TestBaseOfAnotherCluster lets an application's first round back start from what the
+// volume was activated with, which is the other cluster's image of the same claim.
+func TestBaseOfAnotherCluster(t *testing.T) {
+	r := newRig(t)
+	first := blocky(1, 8<<20)
+	second := slices.Clone(first)
+	copy(second[5<<20:], "written since the activation")
+	d := r.daemon()
+	r.publish("pv-theirs", first)
+	r.transfer("theirs", api.VolumeTransferSpec{Direction: api.Upload, Round: "1", Mount: api.VolumeMount{PersistentVolume: "pv-theirs"}})
+	theirs := r.get("theirs")
+	theirs.Spec.Volume.Cluster = "there"
+	r.must(r.client.Update(t.Context(), theirs))
+	image := d.finish("theirs").Status.Image
+	r.snapshot("s0", first)
+	r.uploadOf("s1", second, &api.TransferBase{Image: image, SnapshotHandle: "s0", Cluster: "there"})
+	s := d.finish("s1").Status
+	if s.Method != "Delta" || s.Progress.BytesRead > 3<<20 {
+		t.Fatalf("status %+v", s)
+	}
+	image1 := s.Image
+	r.wantImage(d, "s1", image1, second)
+	r.uploadOf("s2", second, &api.TransferBase{Image: image, SnapshotHandle: "s0", Cluster: "elsewhere"})
+	s = d.finish("s2").Status
+	if c := meta.FindStatusCondition(s.Conditions, api.ConditionBestMethod); s.Method != "Allocated" || c.Reason != reasonForeign {
+		t.Fatalf("status %+v", s)
+	}
+	r.wantImage(d, "s2", s.Image, second)
+}
+
 func TestGrownVolume(t *testing.T) {
 	r := newRig(t)
 	r.devices.silent = true

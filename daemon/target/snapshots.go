@@ -87,6 +87,10 @@ func (x *run) takeSnapshots(ctx context.Context, entry *api.StandbySnapshot) (wa
 		if err != nil {
 			return "", err
 		}
+		handle, err := x.handleOf(ctx, &pvc)
+		if err != nil {
+			return "", err
+		}
 		name := x.nameFor(v) + "-" + keptDigest(entry.Round)
 		state, err := x.Snapshots.EnsureSnapshot(ctx, csi.SnapshotRequest{
 			Owner: x.snapshotOwner(entry.Round), Name: name, Namespace: x.Namespace, Claim: pvc.Name, Class: can.SnapshotClass,
@@ -94,13 +98,26 @@ func (x *run) takeSnapshots(ctx context.Context, entry *api.StandbySnapshot) (wa
 		if err != nil {
 			return "", err
 		}
-		entry.Volumes = append(entry.Volumes, api.SnapshotOfClaim{Namespace: v.Namespace, Name: v.Name, Snapshot: name, Image: v.Image, UID: state.UID})
+		entry.Volumes = append(entry.Volumes, api.SnapshotOfClaim{Namespace: v.Namespace, Name: v.Name, Snapshot: name, Image: v.Image, UID: state.UID, Handle: state.Handle, VolumeHandle: handle})
 		entry.Taken = earlier(entry.Taken, v.Taken)
 		if !state.Ready {
 			waiting = fmt.Sprintf("VolumeSnapshot %s of claim %s/%s %s", name, v.Namespace, v.Name, state.Err)
 		}
 	}
 	return waiting, nil
+}
+
+// handleOf is the driver's name of the volume that a claim has; empty for one of no
+// CSI driver.
+func (x *run) handleOf(ctx context.Context, pvc *corev1.PersistentVolumeClaim) (string, error) {
+	var pv corev1.PersistentVolume
+	if err := x.Live.Get(ctx, types.NamespacedName{Name: pvc.Spec.VolumeName}, &pv); err != nil {
+		return "", fmt.Errorf("read standby volume %s: %w", pvc.Spec.VolumeName, err)
+	}
+	if pv.Spec.CSI == nil {
+		return "", nil
+	}
+	return pv.Spec.CSI.VolumeHandle, nil
 }
 
 // snapshotOwner lets the snapshots of each round be released by themselves.

@@ -23,4 +23,8 @@ type TransferBase struct {
 	// SnapshotHandle is the driver's own name for the snapshot; its Kubernetes
 	// objects may be gone.
 	SnapshotHandle string `json:"snapshotHandle"`
+	// Cluster whose volume the image is of, where that is another than the Upload's: the
+	// snapshot was taken of what was brought to the image.
+	// +optional
+	Cluster string `json:"cluster,omitempty"`
 }

@@ -238,6 +238,12 @@ type SnapshotOfClaim struct {
 	Image string `json:"image,omitempty"`
 	// +optional
 	UID types.UID `json:"uid,omitempty"`
+	// Handle is the driver's name of the snapshot, and VolumeHandle of the volume: what
+	// an application writes to the volume later is a difference from the snapshot.
+	// +optional
+	Handle string `json:"handle,omitempty"`
+	// +optional
+	VolumeHandle string `json:"volumeHandle,omitempty"`
 }
 
 // DisplacedClaim is a standby volume in whose place another was made of a snapshot.

@@ -107,6 +107,9 @@ type VolumeTransferSpec struct {
 	// or where it is gone, all that is allocated is read.
 	// +optional
 	Base *TransferBase `json:"base,omitempty"`
+	// NoBase says why Base is not set, where one was looked for.
+	// +optional
+	NoBase string `json:"noBase,omitempty"`
 }
 
 // TransferProgress counts bytes.
