@@ -22,6 +22,8 @@ DEMOFLAGS ?=
 # also writes docs/performance.md. bin/bench -help lists the rest.
 BENCH_SIZE ?= 8GiB
 BENCH_ROUNDS ?= 3
+# How large the volume of `make bench-rounds` is.
+SIZE ?= 20GiB
 BENCH_FLAGS ?=
 # Which benchmarks `make bench-packages` runs.
 BENCH ?= .
@@ -98,6 +100,10 @@ bench: sandbox ## Measure the engine beside other programs (BENCH_SIZE=1GiB for 
 bench-objects: sandbox ## Measure 10,000 objects beside kubectl apply (BENCH_FLAGS='-docs docs')
 	mkdir -p bin && go build -trimpath -o bin/bench-objects ./test/bench/objects
 	GODWIT_KUBE_BIN=$$(dirname $$(bin/sandbox which kube-apiserver)) bin/bench-objects $(BENCH_FLAGS)
+
+.PHONY: bench-rounds
+bench-rounds: image ## Measure lag and unchanged rounds on two real clusters (needs root; SIZE=1GiB for a quick look)
+	GODWIT_E2E=1 GODWIT_BENCH_ROUNDS=$(SIZE) go test -count=1 -v -timeout 6h -run '^TestBenchRounds$$' $(TESTFLAGS) ./test/e2e
 
 .PHONY: bench-packages
 bench-packages: ## Run the Go benchmarks of the packages (BENCH=regexp chooses)
