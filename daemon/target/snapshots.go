@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/snapshot/csi"
@@ -111,11 +112,12 @@ func (x *run) takeSnapshots(ctx context.Context, entry *api.StandbySnapshot) (wa
 // CSI driver.
 func (x *run) handleOf(ctx context.Context, pvc *corev1.PersistentVolumeClaim) (string, error) {
 	var pv corev1.PersistentVolume
-	if err := x.Live.Get(ctx, types.NamespacedName{Name: pvc.Spec.VolumeName}, &pv); err != nil {
+	err := x.Live.Get(ctx, types.NamespacedName{Name: pvc.Spec.VolumeName}, &pv)
+	if client.IgnoreNotFound(err) != nil {
 		return "", fmt.Errorf("read standby volume %s: %w", pvc.Spec.VolumeName, err)
 	}
-	if pv.Spec.CSI == nil {
-		return "", nil
+	if err != nil || pv.Spec.CSI == nil {
+		return "", nil //nolint:nilerr // no snapshot waits for it
 	}
 	return pv.Spec.CSI.VolumeHandle, nil
 }
