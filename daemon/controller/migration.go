@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -100,12 +102,12 @@ func (r *Migrations) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	x := &run{Migrations: r, m: &m, before: m.DeepCopy()}
 	if err := x.observe(ctx); err != nil {
-		return x.stumble(ctx, err)
+		return x.stumble(ctx, stageObserve, err)
 	}
 	action := migrate.Next(x.observed)
 	requeue, err := x.act(ctx, action)
 	if err != nil {
-		return x.stumble(ctx, err)
+		return x.stumble(ctx, string(action.Kind), err)
 	}
 	if action.Kind == migrate.LetGo || action.Kind == migrate.Nothing {
 		return ctrl.Result{}, nil
@@ -174,7 +176,7 @@ func (x *run) letGo(ctx context.Context) error {
 
 // stumble decides, in this one place, whether an error ends a Migration or is
 // tried again: only what its owner has to change ends it.
-func (x *run) stumble(ctx context.Context, err error) (ctrl.Result, error) {
+func (x *run) stumble(ctx context.Context, stage string, err error) (ctrl.Result, error) {
 	if ctx.Err() != nil {
 		return ctrl.Result{}, ctx.Err()
 	}
@@ -194,6 +196,9 @@ func (x *run) stumble(ctx context.Context, err error) (ctrl.Result, error) {
 		reason = "TargetUnreachable"
 	}
 	x.waiting(reason, err.Error())
+	if !apierrors.IsConflict(err) { // The API server orders writes by them.
+		x.m.Status.Retried(api.Retry{Stage: stage, Cluster: api.HookSource, Reason: err.Error(), Last: metav1.NewTime(x.Now())})
+	}
 	if saveErr := x.save(ctx); saveErr != nil {
 		return ctrl.Result{}, errors.Join(err, saveErr)
 	}

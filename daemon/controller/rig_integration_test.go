@@ -272,6 +272,7 @@ type target struct {
 	takenBack []migrate.RollBack
 	// unanswered calls are yet to come.
 	unanswered int
+	retries    []migrate.TargetRetry
 	back       bool
 }
 
@@ -329,7 +330,7 @@ func (t *target) Status(_ context.Context, r migrate.RoundRef) (migrate.TargetSt
 	if _, known := t.rounds[r.Application+"@"+r.Round]; !known {
 		return migrate.TargetStatus{}, migrate.ErrUnknownRound
 	}
-	return migrate.TargetStatus{Phase: t.phase, FirstReady: t.firstReady}, nil
+	return migrate.TargetStatus{Phase: t.phase, FirstReady: t.firstReady, Retries: t.retries}, nil
 }
 
 func (t *target) Hook(_ context.Context, h migrate.Hook) (migrate.HookResult, error) {

@@ -62,6 +62,7 @@ func (x *run) showTarget(context.Context) error {
 		return nil
 	}
 	x.measure()
+	x.followTarget(t.Retries)
 	for _, tv := range t.Volumes {
 		for i := range s.Volumes {
 			if v := &s.Volumes[i]; v.Namespace == tv.Namespace && v.PersistentVolumeClaim == tv.Name {

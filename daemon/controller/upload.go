@@ -108,6 +108,7 @@ func (x *run) transfers() transfer.Transfers {
 
 // showUpload carries over how far the transfer is.
 func (x *run) showUpload(v *api.MigrationVolumeInfo, t *api.VolumeTransfer) {
+	x.followAttempts(v, t)
 	p := t.Status.Progress
 	v.BytesTotal, v.BytesDone, v.BytesPerSecond, v.SecondsLeft = p.BytesTotal, p.BytesDone, p.BytesPerSecond, p.SecondsLeft
 	v.BytesRead, v.BytesChanged, v.BytesUploaded = p.BytesRead, p.BytesChanged, p.BytesUploaded

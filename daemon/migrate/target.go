@@ -173,6 +173,15 @@ type TargetStatus struct {
 	FirstReady time.Time
 	Volumes    []TargetVolume
 	Resources  []TargetResource
+	Retries    []TargetRetry
+}
+
+// TargetRetry tells what was tried again on the target, how often and why. Volume is
+// namespace/name of a claim, for what a node tried.
+type TargetRetry struct {
+	Stage, Volume, Reason string
+	Count                 int32
+	First, Last           time.Time
 }
 
 // TargetVolume tells how one volume fares on the target.

@@ -328,7 +328,14 @@ func TestAttemptsAreCountedAndEnd(t *testing.T) {
 	if s.Phase != api.TransferFailed || !strings.HasPrefix(s.Message, "given up after 10 attempts, since it gets no further: ") {
 		t.Fatalf("status %+v", s)
 	}
+	if s.LastFailure == "" || s.LastFailed == nil {
+		t.Errorf("status %+v: it does not say why the last attempt failed", s)
+	}
 	now := time.Now()
+	again := api.VolumeTransferStatus{Phase: api.TransferRunning, Attempts: 1}
+	if !markStarted(&again, now, DefaultPatience) || again.LastFailure != "attempt 1 ended with its daemon" {
+		t.Errorf("status %+v: a daemon that ended is no reason", again)
+	}
 	crashed := api.VolumeTransferStatus{Phase: api.TransferRunning, Attempts: maxAttempts}
 	if markStarted(&crashed, now, DefaultPatience) || crashed.Phase != api.TransferFailed {
 		t.Fatalf("status %+v: a transfer that ends its daemon is started for ever", crashed)

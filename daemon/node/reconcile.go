@@ -107,6 +107,9 @@ func markStarted(s *api.VolumeTransferStatus, now time.Time, patience time.Durat
 		s.Message = fmt.Sprintf("given up after %d attempts, the last of which ended with its daemon: see the daemon's log, then make another transfer", s.Attempts)
 		return false
 	}
+	if s.Phase == api.TransferRunning {
+		s.LastFailure, s.LastFailed = fmt.Sprintf("attempt %d ended with its daemon", s.Attempts), &at
+	}
 	s.Phase, s.Message = api.TransferRunning, ""
 	s.Attempts++
 	if s.StartTime == nil {

@@ -198,6 +198,7 @@ func (r *runner) markFailed(t *api.VolumeTransfer, stats snapshot.Stats, err err
 	s := &t.Status
 	s.Heartbeat = &now
 	s.Progress = counts(stats)
+	s.LastFailure, s.LastFailed = err.Error(), &now
 	switch {
 	case isLasting(err, s.Attempts):
 		s.Phase, s.FinishTime, s.Message = api.TransferFailed, &now, err.Error()

@@ -65,6 +65,11 @@ func statusTo(s migrate.TargetStatus) *godwitv1.StatusResponse {
 			BytesWritten: v.BytesWritten,
 		})
 	}
+	for _, r := range s.Retries {
+		out.Retries = append(out.Retries, &godwitv1.Retry{
+			Stage: r.Stage, Volume: r.Volume, Count: r.Count, Reason: r.Reason, First: timestamppb.New(r.First), Last: timestamppb.New(r.Last),
+		})
+	}
 	for _, r := range s.Resources {
 		told := resourceFailed
 		switch {
@@ -99,6 +104,11 @@ func statusFrom(s *godwitv1.StatusResponse) (migrate.TargetStatus, error) {
 			Namespace: v.GetNamespace(), Name: v.GetName(), Volume: v.GetVolume(), Phase: v.GetPhase(), Reason: v.GetReason(),
 			BytesTotal: v.GetBytesTotal(), BytesDone: v.GetBytesDone(),
 			BytesPerSecond: v.GetBytesPerSecond(), ETASec: v.GetSecondsLeft(), BytesWritten: v.GetBytesWritten(),
+		})
+	}
+	for _, r := range s.GetRetries() {
+		out.Retries = append(out.Retries, migrate.TargetRetry{
+			Stage: r.GetStage(), Volume: r.GetVolume(), Count: r.GetCount(), Reason: r.GetReason(), First: r.GetFirst().AsTime(), Last: r.GetLast().AsTime(),
 		})
 	}
 	for _, r := range s.GetResources() {

@@ -37,7 +37,7 @@ func (x *run) startRound(ctx context.Context) error {
 	}
 	s.Activating = x.s.Spec.Activation != nil
 	s.Bringing, s.Phase, s.Message, s.Resources, s.Reached = x.s.Spec.Round, api.StandbyPending, "", nil, nil
-	s.Comparing = 0
+	s.Comparing, s.Retries = 0, nil
 	for _, condition := range []string{
 		conditionRead, conditionApplied, conditionTidy, conditionTakenBack, conditionSnapshotting, api.ConditionReady,
 		conditionRefused, conditionRollingBack, conditionRolledBack,

@@ -215,6 +215,11 @@ func (s *session) Status(ctx context.Context, r migrate.RoundRef) (migrate.Targe
 			return migrate.TargetStatus{}, err
 		}
 	}
+	for _, r := range standby.Status.Retries {
+		status.Retries = append(status.Retries, migrate.TargetRetry{
+			Stage: r.Stage, Volume: r.Volume, Count: r.Count, Reason: r.Reason, First: r.First.Time, Last: r.Last.Time,
+		})
+	}
 	for _, i := range standby.Status.Resources {
 		status.Resources = append(status.Resources, migrate.TargetResource{
 			Group: i.Group, Version: i.Version, Kind: i.Kind, Namespace: i.Namespace, Name: i.Name,

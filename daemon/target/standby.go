@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -84,7 +86,7 @@ func (a *Agent) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 	x := &run{Agent: a, s: &s, before: s.DeepCopy()}
 	observed, err := x.observe(ctx)
 	if err != nil {
-		return x.stumble(ctx, err)
+		return x.stumble(ctx, "Observe", err)
 	}
 	if x.awaitsVouch() {
 		x.s.Status.Message = "waits until an admin pair of the source vouches for round " + x.s.Spec.Round
@@ -93,7 +95,7 @@ func (a *Agent) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 	action := migrate.NextStandby(observed)
 	requeue, err := x.act(ctx, action)
 	if err != nil {
-		return x.stumble(ctx, err)
+		return x.stumble(ctx, string(action.Kind), err)
 	}
 	switch action.Kind {
 	case migrate.LetGoStandby, migrate.RestStandby, migrate.HoldStandby, migrate.GoBack, migrate.Dismiss:
@@ -231,7 +233,7 @@ func (x *run) fail(message string) {
 
 // stumble decides, in this one place, whether an error ends the work or is
 // tried again. A round that is not what the source sealed is never tried again.
-func (x *run) stumble(ctx context.Context, err error) (ctrl.Result, error) {
+func (x *run) stumble(ctx context.Context, stage string, err error) (ctrl.Result, error) {
 	if ctx.Err() != nil {
 		return ctrl.Result{}, ctx.Err()
 	}
@@ -241,7 +243,27 @@ func (x *run) stumble(ctx context.Context, err error) (ctrl.Result, error) {
 		return ctrl.Result{RequeueAfter: time.Millisecond}, x.save(ctx)
 	}
 	x.s.Status.Message = err.Error()
+	if !apierrors.IsConflict(err) { // The API server orders writes by them.
+		x.retried(api.Retry{Stage: stage, Reason: err.Error(), Last: metav1.NewTime(x.Now())})
+	}
 	return ctrl.Result{}, errors.Join(err, x.save(ctx))
+}
+
+// retried notes what is tried again, and tells when that begins.
+func (x *run) retried(r api.Retry) {
+	r.Cluster = api.HookTarget
+	if x.s.Status.Retried(r) {
+		x.Events.Eventf(x.s, nil, corev1.EventTypeWarning, "Retrying", "Retry", "%s", short(strings.TrimSpace(r.Stage+" "+r.Volume)+" is tried again: "+r.Reason))
+	}
+}
+
+// followAttempts notes what a node tried again.
+func (x *run) followAttempts(v *api.StandbyVolume, t *api.VolumeTransfer) {
+	if s := t.Status; s.LastFailed != nil && s.Attempts > 1 {
+		x.retried(api.Retry{
+			Stage: string(t.Spec.Direction), Volume: v.Namespace + "/" + v.Name, Count: s.Attempts - 1, Reason: s.LastFailure, Last: *s.LastFailed,
+		})
+	}
 }
 
 var errRefused = errors.New("refused")

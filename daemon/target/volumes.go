@@ -102,6 +102,7 @@ func (x *run) bringVolume(ctx context.Context, v *api.StandbyVolume, secret stri
 	if stale, err := x.outdated(ctx, v, &t); err != nil || stale {
 		return err
 	}
+	x.followAttempts(v, &t)
 	p := t.Status.Progress
 	v.BytesDone, v.BytesPerSecond, v.SecondsLeft, v.Reason = p.BytesDone, p.BytesPerSecond, p.SecondsLeft, t.Status.Message
 	v.BytesWritten, v.Volume = p.BytesWritten, t.Spec.Mount.PersistentVolume

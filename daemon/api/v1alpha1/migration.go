@@ -174,6 +174,7 @@ type MigrationStatus struct {
 	// +optional
 	ReadVersions map[string]string `json:"readVersions,omitempty"`
 	LifeStatus   `json:",inline"`
+	RetryStatus  `json:",inline"`
 	// Rules tells how preExecRule and postExecRule fare.
 	// +optional
 	Rules *RuleStatus `json:"rules,omitempty"`

@@ -165,7 +165,8 @@ type StandbyStatus struct {
 	// +optional
 	Volumes []StandbyVolume `json:"volumes,omitempty"`
 	// +optional
-	Resources []MigrationResourceInfo `json:"resources,omitempty"`
+	Resources   []MigrationResourceInfo `json:"resources,omitempty"`
+	RetryStatus `json:",inline"`
 	// Comparing is the request of the rollback that the volumes are compared for.
 	// +optional
 	Comparing int64 `json:"comparing,omitempty"`

@@ -176,6 +176,11 @@ type VolumeTransferStatus struct {
 	// Attempts counts starts.
 	// +optional
 	Attempts int32 `json:"attempts,omitempty"`
+	// LastFailure is why the last attempt that failed did, and LastFailed when.
+	// +optional
+	LastFailure string `json:"lastFailure,omitempty"`
+	// +optional
+	LastFailed *metav1.Time `json:"lastFailed,omitempty"`
 	// +optional
 	StartTime *metav1.Time `json:"startTime,omitempty"`
 	// Heartbeat is when the daemon last touched it.

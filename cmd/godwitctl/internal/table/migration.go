@@ -16,13 +16,13 @@ func Migration() Layout {
 	return Layout{
 		Columns: columns(
 			[]string{"Name", "ClusterPair", "Stage", "Status", "Volumes", "Resources", "Created", "Elapsed", "Total Bytes Transferred"},
-			[]string{"Message"}),
+			[]string{"Retries", "Message"}),
 		Cells: cells(func(m *api.Migration, now time.Time) []any {
 			_, message := ready(m.Status.Conditions, api.ConditionReady)
 			return []any{
 				m.Name, m.Spec.ClusterPair, string(m.Status.Stage), string(m.Status.Status),
 				volumes(m), resources(m), created(m), elapsed(m, now), strconv.FormatInt(bytes(m), 10),
-				message,
+				retries(m), message,
 			}
 		}),
 	}
@@ -72,6 +72,22 @@ func bytes(m *api.Migration) int64 {
 		sum += v.BytesDone
 	}
 	return sum
+}
+
+// retries is how often anything was tried again, and what most of it was.
+func retries(m *api.Migration) string {
+	var sum int32
+	var most api.Retry
+	for _, r := range m.Status.Retries {
+		sum += r.Count
+		if r.Count > most.Count {
+			most = r
+		}
+	}
+	if sum == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("%d (%s)", sum, most.Stage)
 }
 
 // notTold is stork's word for a time that there is not.

@@ -48,6 +48,7 @@ func migrations() []client.Object {
 		&api.Migration{ObjectMeta: meta("new"), Spec: api.MigrationSpec{ClusterPair: "prodcluster"}},
 		&api.Migration{ObjectMeta: meta("waits"), Spec: api.MigrationSpec{ClusterPair: "nosuch"}, Status: api.MigrationStatus{
 			Status: api.MigrationStatusPending, Conditions: notReady("ClusterPair nosuch is not there"),
+			RetryStatus: api.RetryStatus{Retries: []api.Retry{{Stage: "AskTarget", Count: 2}, {Stage: "Observe", Count: 5}}},
 		}},
 		&api.Migration{ObjectMeta: meta("running"), Spec: api.MigrationSpec{ClusterPair: "prodcluster"}, Status: api.MigrationStatus{
 			Stage: api.MigrationStageVolumes, Status: api.MigrationStatusInProgress, Volumes: volumes,

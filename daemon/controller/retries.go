@@ -1,0 +1,47 @@
+package controller
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
+	"github.com/godwit-io/godwit/daemon/migrate"
+)
+
+// stageObserve is the stage of what fails before it is known what to do next.
+const stageObserve = "Observe"
+
+// followAttempts notes what a node of the source tried again.
+func (x *run) followAttempts(v *api.MigrationVolumeInfo, t *api.VolumeTransfer) {
+	s := t.Status
+	if s.LastFailed == nil || s.Attempts < 2 {
+		return
+	}
+	x.retried(api.Retry{
+		Stage: string(t.Spec.Direction), Cluster: api.HookSource, Volume: v.Namespace + "/" + v.PersistentVolumeClaim,
+		Count: s.Attempts - 1, Reason: s.LastFailure, Last: *s.LastFailed,
+	})
+}
+
+// followTarget notes what the target says that it tried again.
+func (x *run) followTarget(retries []migrate.TargetRetry) {
+	for _, r := range retries {
+		x.retried(api.Retry{
+			Stage: r.Stage, Cluster: api.HookTarget, Volume: r.Volume, Count: r.Count, Reason: r.Reason,
+			First: metav1.NewTime(r.First), Last: metav1.NewTime(r.Last),
+		})
+	}
+}
+
+// retried notes what others try again, and tells when that begins; of what fails here
+// the condition Ready tells.
+func (x *run) retried(r api.Retry) {
+	if x.m.Status.Retried(r) {
+		message := r.Stage + " on the " + string(r.Cluster) + " is tried again: "
+		if r.Volume != "" {
+			message = r.Stage + " of claim " + r.Volume + " on the " + string(r.Cluster) + " is tried again: "
+		}
+		message += r.Reason
+		x.Events.Eventf(x.m, nil, corev1.EventTypeWarning, "Retrying", "Retry", "%s", message[:min(len(message), longestEvent)])
+	}
+}
