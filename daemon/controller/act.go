@@ -137,12 +137,13 @@ func (x *run) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	patience, _ := x.limitOf(migrate.WaitTarget, "")
 	if err := x.target.Begin(ctx, migrate.Begin{
 		RoundRef: x.round(), Volumes: claims,
 		StartApplications: isTrue(x.m.Spec.StartApplications, false),
 		IncludeResources:  isTrue(x.m.Spec.IncludeResources, true),
 		Stage:             isTrue(x.m.Spec.Stage, false), Activate: isTrue(x.m.Spec.Activate, false), Verify: string(x.m.Spec.Verify),
-		AwaitVouch: x.m.Spec.AdminClusterPair != "", Schedule: schedule,
+		AwaitVouch: x.m.Spec.AdminClusterPair != "", Schedule: schedule, Patience: patience,
 	}); err != nil {
 		return fmt.Errorf("tell the target of round %s: %w", x.m.Status.Round, err)
 	}
@@ -233,7 +234,7 @@ func (x *run) forget(ctx context.Context) error {
 	}
 	whole, cancelled := last && !outlives, false
 	if x.target != nil {
-		cancelled, err = x.target.Cancel(ctx, migrate.Cancel{RoundRef: x.round(), Whole: whole})
+		cancelled, err = x.target.Cancel(ctx, migrate.Cancel{RoundRef: x.round(), Whole: whole, Unfinished: x.observed.Failed || !x.observed.Ended})
 	}
 	if errors.Is(err, migrate.ErrActivated) {
 		x.wasTooLate(err)

@@ -2,17 +2,23 @@ package controller_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/daemon/migrate"
@@ -25,19 +31,61 @@ const failurePage = "../../docs/failures.md"
 type failure struct {
 	name string
 	do   func(r *rig, m *api.Migration)
-	// needs is the first stage at which it can happen.
-	needs string
-	goOn  string
+	// needs is the first stage at which it can happen; only, the one.
+	needs, only string
+	goOn        string
+	// stands lets time pass in which nothing gets further.
+	stands bool
 }
 
 func failures() []failure {
+	const wait, mend = "nothing to do: it goes on by itself", "mend what the message names, then start another Migration"
 	return []failure{
-		{"it is cancelled", func(r *rig, m *api.Migration) { r.cancel(m) }, admitted, "start another Migration; rounds staged before still count"},
-		{"it is deleted", func(r *rig, m *api.Migration) { r.must(r.client.Delete(r.t.Context(), m)) }, admitted, "start another Migration"},
-		{"the target does not answer for a while", func(r *rig, _ *api.Migration) { r.target.deaf(6) }, admitted, "nothing to do: it goes on by itself"},
-		{"a node gives a transfer up", func(r *rig, m *api.Migration) { r.giveUp(m.Name) }, snapshotted, "mend what the message names, then start another Migration"},
-		{"the target gives the round up", func(r *rig, _ *api.Migration) { r.target.phase = migrate.TargetFailed }, begun, "mend what the message names, then start another Migration"},
+		{name: "it is cancelled", do: func(r *rig, m *api.Migration) { r.cancel(m) }, needs: admitted, goOn: "start another Migration; rounds staged before still count"},
+		{name: "it is deleted", do: func(r *rig, m *api.Migration) { r.must(r.client.Delete(r.t.Context(), m)) }, needs: admitted, goOn: "start another Migration"},
+		{name: "the controller is killed before it can write down what it did", do: func(r *rig, _ *api.Migration) { r.killed() }, needs: admitted, goOn: wait},
+		{name: "the target does not answer for a while", do: func(r *rig, _ *api.Migration) { r.target.deaf(6) }, needs: admitted, goOn: wait},
+		{name: "the target does not answer for longer than spec.timeouts.unreachable", do: func(r *rig, _ *api.Migration) { r.target.deaf(10) }, needs: admitted, only: admitted,
+			goOn: mend + "; a target that was told of the round, from Sealed on, is waited for without end, since it may have started the application", stands: true},
+		{name: "a pod of the source does not end within spec.timeouts.quiesce", do: func(r *rig, _ *api.Migration) { r.pod("stays", "data") }, needs: stopping, only: stopping, goOn: mend, stands: true},
+		{name: "a snapshot does not get ready within spec.timeouts.snapshots", do: func(r *rig, _ *api.Migration) { r.storage.ready = false }, needs: "Quiesced", only: "Quiesced", goOn: mend, stands: true},
+		{name: "no node gets a volume within spec.timeouts.exposure", do: func(r *rig, _ *api.Migration) { r.storage.waiting = "no node has room for the pod" }, needs: snapshotted, only: snapshotted, goOn: mend, stands: true},
+		{name: "a node gives a transfer up", do: func(r *rig, m *api.Migration) { r.giveUp(m.Name) }, needs: snapshotted, only: snapshotted, goOn: mend},
+		{name: "the target gives the round up, also after spec.timeouts.target", do: func(r *rig, _ *api.Migration) { r.target.phase = migrate.TargetFailed }, needs: begun, goOn: mend},
 	}
+}
+
+// killed loses what the next reconciliation writes down, but not what it does.
+func (r *rig) killed() {
+	whole := r.client
+	lost := false
+	r.migrations.Client = interceptor.NewClient(r.watching(), interceptor.Funcs{
+		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+			if _, is := o.(*api.Migration); is && !lost {
+				lost = true
+				r.migrations.Client = whole
+				return errors.New("the process was killed here")
+			}
+			return c.SubResource(sub).Patch(ctx, o, p, opts...)
+		},
+	})
+}
+
+// watching is the rig's client as an interceptor wants it.
+func (r *rig) watching() client.WithWatch {
+	r.t.Helper()
+	c, err := client.NewWithWatch(server, client.Options{Scheme: r.client.Scheme()})
+	r.must(err)
+	return c
+}
+
+// pod makes one that has the claim, and that nothing ends.
+func (r *rig) pod(name, claim string) {
+	r.t.Helper()
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: r.ns, Name: name}}
+	p.Spec.Containers = []corev1.Container{{Name: "c", Image: "i"}}
+	p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim}}}}
+	r.must(r.client.Create(r.t.Context(), p))
 }
 
 // deaf lets that many calls go unanswered.
@@ -71,7 +119,7 @@ func TestEachFailureAtEachStage(t *testing.T) {
 			reached := false
 			for _, stage := range stages {
 				reached = reached || stage == f.needs
-				if !reached || f.needs == snapshotted && stage != snapshotted {
+				if !reached || f.only != "" && stage != f.only {
 					continue
 				}
 				t.Run(fmt.Sprintf("%d-%s", n, stage), func(t *testing.T) {
@@ -106,9 +154,9 @@ func outcomeOf(t *testing.T, f failure, stage string) string {
 	before := r.state()
 	r.target.phase = migrate.TargetVolumes
 	r.target.firstReady = r.now
-	r.migration("move", quiesced)
+	r.migration("move", minutes)
 	var play []func()
-	if f.needs != snapshotted {
+	if f.only != snapshotted {
 		play = append(play, r.carryOut("move"))
 	}
 	f.do(r, r.until("move", stage, is(stage), play...))
@@ -117,12 +165,15 @@ func outcomeOf(t *testing.T, f failure, stage string) string {
 	}
 	seen := ""
 	for range 60 {
+		if f.stands {
+			r.now = r.now.Add(20 * time.Second)
+		}
 		_, err := r.migrations.Reconcile(t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Namespace: r.ns, Name: "move"}})
 		var m api.Migration
 		if got := r.client.Get(t.Context(), types.NamespacedName{Namespace: r.ns, Name: "move"}, &m); apierrors.IsNotFound(got) {
 			return "it is gone; " + r.sides(before)
 		}
-		if err == nil && f.needs != snapshotted {
+		if err == nil && f.only != snapshotted {
 			r.carryOut("move")()
 		}
 		if reason := ready(&m).Reason; reason == "TargetUnreachable" {

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,6 +93,9 @@ type run struct {
 	// warnings are told when the Migration is admitted.
 	warnings []string
 	observed migrate.Observed
+	// users is how many pods keep the source from being still; beat, when a node last
+	// said that it works on one of the transfers.
+	users, beat int64
 }
 
 // Reconcile takes one Migration one action further.
@@ -102,16 +106,17 @@ func (r *Migrations) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	x := &run{Migrations: r, m: &m, before: m.DeepCopy()}
 	if err := x.observe(ctx); err != nil {
-		return x.stumble(ctx, stageObserve, err)
+		return x.stumble(ctx, migrate.Action{Kind: migrate.Wait, Reason: stageObserve}, err)
 	}
 	action := migrate.Next(x.observed)
 	requeue, err := x.act(ctx, action)
 	if err != nil {
-		return x.stumble(ctx, string(action.Kind), err)
+		return x.stumble(ctx, action, err)
 	}
 	if action.Kind == migrate.LetGo || action.Kind == migrate.Nothing {
 		return ctrl.Result{}, nil
 	}
+	x.stand(action)
 	return ctrl.Result{RequeueAfter: requeue}, x.save(ctx)
 }
 
@@ -176,7 +181,7 @@ func (x *run) letGo(ctx context.Context) error {
 
 // stumble decides, in this one place, whether an error ends a Migration or is
 // tried again: only what its owner has to change ends it.
-func (x *run) stumble(ctx context.Context, stage string, err error) (ctrl.Result, error) {
+func (x *run) stumble(ctx context.Context, a migrate.Action, err error) (ctrl.Result, error) {
 	if ctx.Err() != nil {
 		return ctrl.Result{}, ctx.Err()
 	}
@@ -197,15 +202,23 @@ func (x *run) stumble(ctx context.Context, stage string, err error) (ctrl.Result
 	}
 	x.waiting(reason, err.Error())
 	if !apierrors.IsConflict(err) { // The API server orders writes by them.
-		x.m.Status.Retried(api.Retry{Stage: stage, Cluster: api.HookSource, Reason: err.Error(), Last: metav1.NewTime(x.Now())})
+		x.m.Status.Retried(api.Retry{Stage: cmp.Or(a.Reason, string(a.Kind)), Cluster: api.HookSource, Reason: err.Error(), Last: metav1.NewTime(x.Now())})
+	}
+	if a.Kind != migrate.BeginTarget || !unanswered(err) {
+		x.stand(a)
 	}
 	if saveErr := x.save(ctx); saveErr != nil {
 		return ctrl.Result{}, errors.Join(err, saveErr)
 	}
-	if reason == "TargetUnreachable" {
+	if reason == "TargetUnreachable" || x.m.Status.Stage == api.MigrationStageFinal && x.before.Status.Stage != api.MigrationStageFinal {
 		return ctrl.Result{RequeueAfter: migrationWait}, nil
 	}
 	return ctrl.Result{}, err
+}
+
+// unanswered is true for a call that the target may have taken although it failed here.
+func unanswered(err error) bool {
+	return errors.Is(err, pairing.ErrUnreachable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
 // save writes the status where it changed.

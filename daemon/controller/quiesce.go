@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -49,11 +50,12 @@ func (x *run) stopSource(ctx context.Context) error {
 			return err
 		}
 	}
-	user, err := x.userOfVolumes(ctx)
+	user, users, err := x.usersOfVolumes(ctx)
 	if err != nil {
 		return err
 	}
 	if user != "" {
+		x.users = users
 		x.waiting("Quiescing", user)
 		return nil
 	}
@@ -63,10 +65,16 @@ func (x *run) stopSource(ctx context.Context) error {
 
 // userOfVolumes says which pod still has a volume that moves; empty for none.
 func (x *run) userOfVolumes(ctx context.Context) (string, error) {
+	first, _, err := x.usersOfVolumes(ctx)
+	return first, err
+}
+
+// usersOfVolumes also counts them.
+func (x *run) usersOfVolumes(ctx context.Context) (first string, n int64, err error) {
 	for _, namespace := range x.namespaces() {
 		var pods corev1.PodList
 		if err := x.Live.List(ctx, &pods, client.InNamespace(namespace)); err != nil {
-			return "", fmt.Errorf("list the pods of namespace %s: %w", namespace, err)
+			return "", 0, fmt.Errorf("list the pods of namespace %s: %w", namespace, err)
 		}
 		for i := range pods.Items {
 			pod := &pods.Items[i]
@@ -74,13 +82,19 @@ func (x *run) userOfVolumes(ctx context.Context) (string, error) {
 			if claim == "" {
 				continue
 			}
-			if metav1.GetControllerOf(pod) == nil && pod.DeletionTimestamp.IsZero() {
-				return fmt.Sprintf("pod %s/%s has claim %s, and no workload that could be stopped made it: delete it, or leave out quiesce", namespace, pod.Name, claim), nil
+			if n++; n == 1 {
+				first = useOf(pod, claim)
 			}
-			return fmt.Sprintf("waiting for pod %s/%s to end, which has claim %s", namespace, pod.Name, claim), nil
 		}
 	}
-	return "", nil
+	return first, n, nil
+}
+
+func useOf(pod *corev1.Pod, claim string) string {
+	if metav1.GetControllerOf(pod) == nil && pod.DeletionTimestamp.IsZero() {
+		return fmt.Sprintf("pod %s/%s has claim %s, and no workload that could be stopped made it: delete it, or leave out quiesce", pod.Namespace, pod.Name, claim)
+	}
+	return fmt.Sprintf("waiting for pod %s/%s to end, which has claim %s", pod.Namespace, pod.Name, claim)
 }
 
 func (x *run) claimUsedBy(pod *corev1.Pod) string {
@@ -138,20 +152,41 @@ func stopped(q api.QuiescedWorkload) workload.Stopped {
 // awaitStart is true as long as the downtime is not measured and may still be.
 func (x *run) awaitStart() bool {
 	s := x.m.Status
-	if s.SourceStopped == nil || !isTrue(x.m.Spec.StartApplications, false) || s.TargetReady != nil || x.observed.Target == nil {
+	asked := x.m.Spec.Timeouts != nil && x.m.Spec.Timeouts.Start != nil
+	if s.SourceStopped == nil && !asked || !isTrue(x.m.Spec.StartApplications, false) || s.TargetReady != nil || x.observed.Target == nil {
 		return false
 	}
+	patience := startPatience
+	if asked {
+		patience = x.m.Spec.Timeouts.Start.Duration
+	}
 	since := s.VolumeMigrationFinishTimestamp
-	return since == nil || x.Now().Sub(since.Time) < startPatience
+	return since == nil || x.Now().Sub(since.Time) < patience
+}
+
+// neverStarted says of a Migration that was to wait for the target's first pod that
+// none was ready; empty otherwise.
+func (x *run) neverStarted() string {
+	s, t := &x.m.Status, x.m.Spec.Timeouts
+	if t == nil || t.Start == nil || !isTrue(x.m.Spec.StartApplications, false) || s.TargetReady != nil {
+		return ""
+	}
+	return fmt.Sprintf("the application is on the target, and none of its pods was ready within %s (spec.timeouts.start): look there at the pods of namespaces %s, or take it back with godwitctl rollback migration %s",
+		t.Start.Duration, strings.Join(x.namespaces(), ", "), x.m.Name)
 }
 
 // measure notes when the target's first pod was ready.
 func (x *run) measure() {
 	s, t := &x.m.Status, x.observed.Target
-	if s.SourceStopped == nil || s.TargetReady != nil || t == nil || t.FirstReady.IsZero() {
+	if s.TargetReady != nil || t == nil || t.FirstReady.IsZero() || s.SourceStopped == nil && x.m.Spec.Timeouts == nil {
 		return
 	}
 	ready := metav1.NewMicroTime(t.FirstReady)
-	s.TargetReady, s.Downtime = &ready, &metav1.Duration{Duration: ready.Sub(s.SourceStopped.Time).Round(time.Millisecond)}
+	s.TargetReady = &ready
+	if s.SourceStopped == nil {
+		x.mark(conditionStarted, "PodReady", "a pod on the target is ready")
+		return
+	}
+	s.Downtime = &metav1.Duration{Duration: ready.Sub(s.SourceStopped.Time).Round(time.Millisecond)}
 	x.mark(conditionStarted, "PodReady", "the first pod on the target was ready after a downtime of "+s.Downtime.Duration.String())
 }

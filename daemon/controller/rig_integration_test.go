@@ -411,6 +411,8 @@ type storage struct {
 	// node is where exposures are published.
 	node string
 	most int
+	// waiting is what exposures wait for; empty for nothing.
+	waiting string
 }
 
 var _ controller.Snapshots = (*storage)(nil)
@@ -460,6 +462,11 @@ func (s *storage) EnsureExposure(_ context.Context, r csi.ExposureRequest) (csi.
 		return csi.Mounted{}, fmt.Errorf("there is no snapshot %s", r.Snapshot)
 	}
 	m, there := s.exposures[string(r.Owner.UID)]
+	if s.waiting != "" {
+		m = csi.Mounted{Waiting: s.waiting}
+		s.exposures[string(r.Owner.UID)] = m
+		return m, nil
+	}
 	if !there || m.Node != s.node {
 		m = csi.Mounted{Ready: true, Node: s.node, PodUID: types.UID("pod-on-" + s.node), PersistentVolume: "pv-" + r.Name, Mode: r.Mode}
 	}

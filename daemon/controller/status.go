@@ -194,6 +194,12 @@ func (x *run) finish(ctx context.Context) error {
 		x.ready(metav1.ConditionFalse, "PartialSuccess", fmt.Sprintf("%d of %d objects could not be applied: see status.resources", failed, len(s.Resources)))
 		return nil
 	}
+	if late := x.neverStarted(); late != "" {
+		s.Status = api.MigrationStatusPartialSuccess
+		x.mark(conditionComplete, "PartialSuccess", late)
+		x.ready(metav1.ConditionFalse, "NotStarted", late)
+		return nil
+	}
 	said := "the application is on the target"
 	if isTrue(x.m.Spec.Stage, false) {
 		said = "the standby holds round " + s.Round

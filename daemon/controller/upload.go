@@ -109,6 +109,7 @@ func (x *run) transfers() transfer.Transfers {
 // showUpload carries over how far the transfer is.
 func (x *run) showUpload(v *api.MigrationVolumeInfo, t *api.VolumeTransfer) {
 	x.followAttempts(v, t)
+	x.beat = max(x.beat, transfer.Beat(t, x.Now()))
 	p := t.Status.Progress
 	v.BytesTotal, v.BytesDone, v.BytesPerSecond, v.SecondsLeft = p.BytesTotal, p.BytesDone, p.BytesPerSecond, p.SecondsLeft
 	v.BytesRead, v.BytesChanged, v.BytesUploaded = p.BytesRead, p.BytesChanged, p.BytesUploaded

@@ -307,8 +307,10 @@ func partProblem(o Observed) Action {
 	return Action{}
 }
 
+const reasonTurn = "WaitsForItsTurn"
+
 func waitForTurn(o Observed) Action {
-	return wait("WaitsForItsTurn", "Migration %s of the same application is under way: this one goes on when it has ended and left nothing behind", o.Ahead)
+	return wait(reasonTurn, "Migration %s of the same application is under way: this one goes on when it has ended and left nothing behind", o.Ahead)
 }
 
 // pairsReady is true once all pairs that the Migration names can be used. The

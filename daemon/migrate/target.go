@@ -115,6 +115,9 @@ type Begin struct {
 	Volumes []Claim
 	// Schedule made the round; nil for none.
 	Schedule *Schedule
+	// Patience is how long the target may get no further before it gives the round up;
+	// zero for no limit.
+	Patience time.Duration
 }
 
 // Schedule is what the target shows of the schedule that makes an application's
@@ -132,6 +135,10 @@ type Cancel struct {
 	// Whole drops the standby, whatever round it holds, with every volume that was
 	// never handed over.
 	Whole bool
+	// Unfinished says that the source never saw the round reached, and is to have the
+	// application: a round that was reached meanwhile is taken back, with what was
+	// written since.
+	Unfinished bool
 }
 
 // RollBack names a round that was handed over and that is to be taken back.

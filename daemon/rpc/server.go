@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -67,6 +68,7 @@ func (s *Server) Begin(ctx context.Context, r *godwitv1.BeginRequest) (*godwitv1
 		StartApplications: r.GetStartApplications(), IncludeResources: r.GetIncludeResources(),
 		Stage: r.GetStage(), Activate: r.GetActivate(), Verify: r.GetVerify(), AwaitVouch: r.GetAwaitVouch(),
 		Volumes: claimsFrom(r.GetVolumes()), Schedule: scheduleFrom(r.GetSchedule()),
+		Patience: time.Duration(r.GetPatienceSeconds()) * time.Second,
 	})
 	if err != nil {
 		return nil, toWire(err)
@@ -101,7 +103,7 @@ func (s *Server) Cancel(ctx context.Context, r *godwitv1.CancelRequest) (*godwit
 	}
 	done, err := agent.Cancel(ctx, migrate.Cancel{
 		RoundRef: migrate.RoundRef{Application: r.GetApplication(), Round: r.GetRound(), Namespaces: r.GetNamespaces()},
-		Whole:    r.GetWhole(),
+		Whole:    r.GetWhole(), Unfinished: r.GetUnfinished(),
 	})
 	if err != nil {
 		return nil, toWire(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -48,7 +49,7 @@ func (t *Target) Begin(ctx context.Context, b migrate.Begin) error {
 		Application: b.Application, Round: b.Round, Namespaces: b.Namespaces,
 		StartApplications: b.StartApplications, IncludeResources: b.IncludeResources, Volumes: claimsTo(b.Volumes),
 		Stage: b.Stage, Activate: b.Activate, Verify: b.Verify, AwaitVouch: b.AwaitVouch,
-		Schedule: scheduleTo(b.Schedule),
+		Schedule: scheduleTo(b.Schedule), PatienceSeconds: int64(b.Patience / time.Second),
 	})
 	if err != nil {
 		return fromWire("begin", b.Application, err)
@@ -70,7 +71,7 @@ func (t *Target) Status(ctx context.Context, r migrate.RoundRef) (migrate.Target
 // Cancel is migrate.Target's.
 func (t *Target) Cancel(ctx context.Context, c migrate.Cancel) (bool, error) {
 	answer, err := t.client.Cancel(ctx, &godwitv1.CancelRequest{
-		Application: c.Application, Round: c.Round, Namespaces: c.Namespaces, Whole: c.Whole,
+		Application: c.Application, Round: c.Round, Namespaces: c.Namespaces, Whole: c.Whole, Unfinished: c.Unfinished,
 	})
 	if err != nil {
 		return false, fromWire("cancel", c.Application, err)

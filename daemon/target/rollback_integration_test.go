@@ -73,6 +73,8 @@ type played struct {
 	snapshots map[string]types.UID
 	// differs is what a comparison finds.
 	differs string
+	// waiting is what volumes wait for before a node has them.
+	waiting string
 }
 
 func (p *played) must(err error) {
@@ -101,6 +103,9 @@ func (p *played) EnsureHold(ctx context.Context, r csi.HoldRequest) (csi.Mounted
 		if err := p.client.Update(ctx, &pvc); err != nil {
 			return csi.Mounted{}, err
 		}
+	}
+	if p.waiting != "" {
+		return csi.Mounted{Waiting: p.waiting}, nil
 	}
 	return csi.Mounted{Ready: true, Node: "n1", PodUID: "pod", PersistentVolume: pvc.Spec.VolumeName, Mode: r.Mode}, nil
 }
@@ -214,6 +219,22 @@ spec:
 // handedOver brings a round to where the application has it.
 func handedOver(t *testing.T) *played {
 	t.Helper()
+	p := asked(t, 0)
+	for range 40 {
+		p.step()
+		if s := p.standby(); s.Status.Phase == api.StandbyReady {
+			p.step()
+			p.isMoved()
+			return p
+		}
+	}
+	t.Fatalf("the round is never reached: %+v", p.standby().Status)
+	return nil
+}
+
+// asked is a target that was told of a round.
+func asked(t *testing.T, patience time.Duration) *played {
+	t.Helper()
 	v := newVictim(t)
 	p := &played{attacker: v.pair(t, pairing.Scope{Namespaces: []string{"cms"}}), t: t, snapshots: map[string]types.UID{}}
 	v.agent.Holds, v.agent.Snapshots = p, p
@@ -238,19 +259,10 @@ func handedOver(t *testing.T) *played {
 	p.must(err)
 	p.must(v.bucket.Seal(t.Context(), sealed))
 	p.must(p.target.Begin(t.Context(), migrate.Begin{
-		RoundRef: p.round, IncludeResources: true, StartApplications: true,
+		RoundRef: p.round, IncludeResources: true, StartApplications: true, Patience: patience,
 		Volumes: []migrate.Claim{{Namespace: "cms", Name: "data", StorageClass: "fast", VolumeMode: "Filesystem", AccessModes: []string{"ReadWriteOnce"}, SizeBytes: 1 << 30, Volume: "pvc-source"}},
 	}))
-	for range 40 {
-		p.step()
-		if s := p.standby(); s.Status.Phase == api.StandbyReady {
-			p.step()
-			p.isMoved()
-			return p
-		}
-	}
-	t.Fatalf("the round is never reached: %+v", p.standby().Status)
-	return nil
+	return p
 }
 
 // have reads the application as it is on the target.

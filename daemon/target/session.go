@@ -95,6 +95,9 @@ func (s *session) specOf(b migrate.Begin) api.StandbySpec {
 		StartApplications: b.StartApplications, IncludeResources: b.IncludeResources,
 		Stage: b.Stage, Verify: api.VerifyMode(b.Verify), AwaitVouch: b.AwaitVouch,
 	}
+	if b.Patience > 0 {
+		spec.Patience = &metav1.Duration{Duration: b.Patience}
+	}
 	if b.Activate {
 		spec.Activation = &api.StandbyActivation{Round: b.Round, Planned: true}
 	}
@@ -279,9 +282,16 @@ func (s *session) Cancel(ctx context.Context, c migrate.Cancel) (bool, error) {
 		return true, nil // A standby that holds a round whole does nobody harm.
 	case !c.Whole && keepsAdopted(standby):
 		return s.holdAdopted(ctx, standby)
+	case reached && c.Unfinished && !meta.IsStatusConditionTrue(standby.Status.Conditions, conditionRolledBack):
+		_, err := s.RollBack(ctx, migrate.RollBack{RoundRef: c.RoundRef, DropWrites: true, Request: unfinishedRequest})
+		return false, err
 	}
 	return false, s.turnBack(ctx, standby, c, reached)
 }
+
+// unfinishedRequest is the rollback of a round whose source never saw it reached: no
+// Migration asks by that number.
+const unfinishedRequest = -1
 
 // turnBack takes a standby to the round before, or deletes it where there was none.
 func (s *session) turnBack(ctx context.Context, standby *api.Standby, c migrate.Cancel, reached bool) error {

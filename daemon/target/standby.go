@@ -75,6 +75,8 @@ type run struct {
 	voucher *pairing.Peer
 	// again, where set, is when to look again.
 	again time.Duration
+	// beat is when a node last said that it works on one of the transfers.
+	beat int64
 }
 
 // Reconcile takes one Standby one action further.
@@ -86,7 +88,7 @@ func (a *Agent) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 	x := &run{Agent: a, s: &s, before: s.DeepCopy()}
 	observed, err := x.observe(ctx)
 	if err != nil {
-		return x.stumble(ctx, "Observe", err)
+		return x.stumble(ctx, observed, migrate.StandbyAction{Kind: "Observe"}, err)
 	}
 	if x.awaitsVouch() {
 		x.s.Status.Message = "waits until an admin pair of the source vouches for round " + x.s.Spec.Round
@@ -95,8 +97,9 @@ func (a *Agent) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 	action := migrate.NextStandby(observed)
 	requeue, err := x.act(ctx, action)
 	if err != nil {
-		return x.stumble(ctx, string(action.Kind), err)
+		return x.stumble(ctx, observed, action, err)
 	}
+	x.stand(observed, action)
 	switch action.Kind {
 	case migrate.LetGoStandby, migrate.RestStandby, migrate.HoldStandby, migrate.GoBack, migrate.Dismiss:
 		return ctrl.Result{RequeueAfter: requeue}, nil
@@ -233,7 +236,7 @@ func (x *run) fail(message string) {
 
 // stumble decides, in this one place, whether an error ends the work or is
 // tried again. A round that is not what the source sealed is never tried again.
-func (x *run) stumble(ctx context.Context, stage string, err error) (ctrl.Result, error) {
+func (x *run) stumble(ctx context.Context, o migrate.ObservedStandby, a migrate.StandbyAction, err error) (ctrl.Result, error) {
 	if ctx.Err() != nil {
 		return ctrl.Result{}, ctx.Err()
 	}
@@ -244,7 +247,10 @@ func (x *run) stumble(ctx context.Context, stage string, err error) (ctrl.Result
 	}
 	x.s.Status.Message = err.Error()
 	if !apierrors.IsConflict(err) { // The API server orders writes by them.
-		x.retried(api.Retry{Stage: stage, Reason: err.Error(), Last: metav1.NewTime(x.Now())})
+		x.retried(api.Retry{Stage: string(a.Kind), Reason: err.Error(), Last: metav1.NewTime(x.Now())})
+	}
+	if x.stand(o, a); x.s.Status.Phase == api.StandbyFailed && x.before.Status.Phase != api.StandbyFailed {
+		return ctrl.Result{RequeueAfter: time.Millisecond}, x.save(ctx)
 	}
 	return ctrl.Result{}, errors.Join(err, x.save(ctx))
 }

@@ -103,6 +103,7 @@ func (x *run) bringVolume(ctx context.Context, v *api.StandbyVolume, secret stri
 		return err
 	}
 	x.followAttempts(v, &t)
+	x.beat = max(x.beat, transfer.Beat(&t, x.Now()))
 	p := t.Status.Progress
 	v.BytesDone, v.BytesPerSecond, v.SecondsLeft, v.Reason = p.BytesDone, p.BytesPerSecond, p.SecondsLeft, t.Status.Message
 	v.BytesWritten, v.Volume = p.BytesWritten, t.Spec.Mount.PersistentVolume

@@ -134,7 +134,10 @@ type MigrationSpec struct {
 	Volumes []VolumeRule `json:"volumes,omitempty"`
 	// Limits hold a Migration back that is larger than was meant.
 	// +optional
-	Limits        *Limits `json:"limits,omitempty"`
+	Limits *Limits `json:"limits,omitempty"`
+	// Timeouts bound how long it may get no further.
+	// +optional
+	Timeouts      *Timeouts `json:"timeouts,omitempty"`
 	ObjectOptions `json:",inline"`
 	LifeOptions   `json:",inline"`
 	RuleOptions   `json:",inline"`
@@ -175,6 +178,9 @@ type MigrationStatus struct {
 	ReadVersions map[string]string `json:"readVersions,omitempty"`
 	LifeStatus   `json:",inline"`
 	RetryStatus  `json:",inline"`
+	// Waiting is what it waits for that has a limit, and how long it has got no further.
+	// +optional
+	Waiting *Waiting `json:"waiting,omitempty"`
 	// Rules tells how preExecRule and postExecRule fare.
 	// +optional
 	Rules *RuleStatus `json:"rules,omitempty"`

@@ -86,6 +86,10 @@ type StandbySpec struct {
 	// Rollback takes back a round that was handed over.
 	// +optional
 	Rollback *StandbyRollback `json:"rollback,omitempty"`
+	// Patience is how long it may get no further with a round of its source before it is
+	// given up; no limit when not set.
+	// +optional
+	Patience *metav1.Duration `json:"patience,omitempty"`
 	// Verify says how the volumes are checked.
 	// +optional
 	Verify VerifyMode `json:"verify,omitempty"`
@@ -167,6 +171,9 @@ type StandbyStatus struct {
 	// +optional
 	Resources   []MigrationResourceInfo `json:"resources,omitempty"`
 	RetryStatus `json:",inline"`
+	// Waiting is how long it has got no further with a round of its source.
+	// +optional
+	Waiting *Waiting `json:"waiting,omitempty"`
 	// Comparing is the request of the rollback that the volumes are compared for.
 	// +optional
 	Comparing int64 `json:"comparing,omitempty"`

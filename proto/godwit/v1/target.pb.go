@@ -844,9 +844,12 @@ type BeginRequest struct {
 	// source's rounds are refused from then on.
 	Activate bool `protobuf:"varint,10,opt,name=activate,proto3" json:"activate,omitempty"`
 	// schedule made the round; unset for none.
-	Schedule      *Schedule `protobuf:"bytes,11,opt,name=schedule,proto3" json:"schedule,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Schedule *Schedule `protobuf:"bytes,11,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	// patience_seconds is how long the target may get no further before it gives the
+	// round up; no limit when 0.
+	PatienceSeconds int64 `protobuf:"varint,12,opt,name=patience_seconds,json=patienceSeconds,proto3" json:"patience_seconds,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *BeginRequest) Reset() {
@@ -954,6 +957,13 @@ func (x *BeginRequest) GetSchedule() *Schedule {
 		return x.Schedule
 	}
 	return nil
+}
+
+func (x *BeginRequest) GetPatienceSeconds() int64 {
+	if x != nil {
+		return x.PatienceSeconds
+	}
+	return 0
 }
 
 // Schedule is what the target shows of a schedule of the source.
@@ -1627,7 +1637,10 @@ type CancelRequest struct {
 	Namespaces  []string               `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
 	// whole drops the standby, whatever round it holds, with every volume that was
 	// never handed over.
-	Whole         bool `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
+	Whole bool `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
+	// unfinished says that the caller never saw the round reached: one that was is taken
+	// back, with what was written since.
+	Unfinished    bool `protobuf:"varint,5,opt,name=unfinished,proto3" json:"unfinished,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1686,6 +1699,13 @@ func (x *CancelRequest) GetNamespaces() []string {
 func (x *CancelRequest) GetWhole() bool {
 	if x != nil {
 		return x.Whole
+	}
+	return false
+}
+
+func (x *CancelRequest) GetUnfinished() bool {
+	if x != nil {
+		return x.Unfinished
 	}
 	return false
 }
@@ -1953,7 +1973,7 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"\x11PreflightResponse\x12.\n" +
 	"\bproblems\x18\x01 \x03(\v2\x12.godwit.v1.ProblemR\bproblems\x12\x18\n" +
 	"\adetails\x18\x02 \x01(\fR\adetails\x12/\n" +
-	"\x06served\x18\x03 \x03(\v2\x17.godwit.v1.KindVersionsR\x06served\"\x90\x03\n" +
+	"\x06served\x18\x03 \x03(\v2\x17.godwit.v1.KindVersionsR\x06served\"\xbb\x03\n" +
 	"\fBeginRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\tR\x05round\x12\x1e\n" +
@@ -1969,7 +1989,8 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"awaitVouch\x12\x1a\n" +
 	"\bactivate\x18\n" +
 	" \x01(\bR\bactivate\x12/\n" +
-	"\bschedule\x18\v \x01(\v2\x13.godwit.v1.ScheduleR\bschedule\"u\n" +
+	"\bschedule\x18\v \x01(\v2\x13.godwit.v1.ScheduleR\bschedule\x12)\n" +
+	"\x10patience_seconds\x18\f \x01(\x03R\x0fpatienceSeconds\"u\n" +
 	"\bSchedule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06policy\x18\x02 \x01(\tR\x06policy\x12!\n" +
@@ -2027,14 +2048,17 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"\x05count\x18\x03 \x01(\x05R\x05count\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x120\n" +
 	"\x05first\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05first\x12.\n" +
-	"\x04last\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04last\"}\n" +
+	"\x04last\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04last\"\x9d\x01\n" +
 	"\rCancelRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\tR\x05round\x12\x1e\n" +
 	"\n" +
 	"namespaces\x18\x03 \x03(\tR\n" +
 	"namespaces\x12\x14\n" +
-	"\x05whole\x18\x04 \x01(\bR\x05whole\"$\n" +
+	"\x05whole\x18\x04 \x01(\bR\x05whole\x12\x1e\n" +
+	"\n" +
+	"unfinished\x18\x05 \x01(\bR\n" +
+	"unfinished\"$\n" +
 	"\x0eCancelResponse\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\bR\x04done\"\xa4\x01\n" +
 	"\x0fRollBackRequest\x12 \n" +
