@@ -221,6 +221,9 @@ type Trees interface {
 	// with that chance, up to 1, and always the first. ErrDiffers names the file and
 	// the offset of the first difference. Read in its Stats is what was read of dir.
 	VerifyTree(ctx context.Context, id ImageID, dir string, share float64, progress Progress) (Stats, error)
+	// CompareTree says in words where dir holds something else than the image; empty for
+	// nowhere. Owners, modes and times do not count, nor does a lost+found.
+	CompareTree(ctx context.Context, id ImageID, dir string, progress Progress) (differs string, stats Stats, err error)
 }
 
 // Rounds keeps recovery points.

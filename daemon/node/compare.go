@@ -59,6 +59,26 @@ func (a *attempt) compareBlocks(ctx context.Context) (_ result, err error) {
 	return r, nil
 }
 
+// compareTree says where a folder holds something else than an image.
+func (a *attempt) compareTree(ctx context.Context) (_ result, err error) {
+	image, err := a.wanted(ctx, snapshot.Tree)
+	if err != nil {
+		return result{}, err
+	}
+	path, root, err := a.volumes.directory(a.transfer.Spec.Mount)
+	if err != nil {
+		return result{}, err
+	}
+	defer func() { joinClose(&err, path, root.Close()) }()
+	differs, stats, err := a.repository.CompareTree(ctx, image.ID, path, a.progress)
+	if err != nil {
+		return result{}, err
+	}
+	r := resultOf(image, stats)
+	r.differs = differs
+	return r, nil
+}
+
 // firstByte finds the first byte at or behind the offset that is no zero; -1 for none.
 func firstByte(ctx context.Context, s snapshot.Source, from int64) (int64, error) {
 	piece := make([]byte, comparePiece)

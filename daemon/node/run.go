@@ -117,6 +117,8 @@ func (r *runner) attempt(ctx context.Context, t *api.VolumeTransfer, told *lates
 		return a.applyTree(ctx)
 	case t.Spec.Direction == api.Compare && t.Spec.Mount.Mode == modeBlock:
 		return a.compareBlocks(ctx)
+	case t.Spec.Direction == api.Compare && t.Spec.Mount.Mode == modeFilesystem:
+		return a.compareTree(ctx)
 	}
 	return result{}, final("this daemon knows no transfer with direction %q and mode %q: give controller and nodes the same version", t.Spec.Direction, t.Spec.Mount.Mode)
 }

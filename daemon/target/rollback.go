@@ -16,6 +16,7 @@ import (
 	"github.com/godwit-io/godwit/daemon/migrate"
 	"github.com/godwit-io/godwit/daemon/transfer"
 	"github.com/godwit-io/godwit/daemon/workload"
+	"github.com/godwit-io/godwit/snapshot"
 	"github.com/godwit-io/godwit/snapshot/csi"
 )
 
@@ -170,17 +171,21 @@ func (x *run) compareVolume(ctx context.Context, v *api.StandbyVolume, secret st
 		return "", true, nil // Who deleted the claim has had what was written.
 	case err != nil:
 		return "", false, fmt.Errorf("read it: %w", err)
-	case v.Kind != "Block":
-		return "its files cannot be compared with the round's, and may have been written", true, nil
 	}
 	capability, err := x.Snapshots.Capability(ctx, &pvc)
 	if err != nil {
 		return "", false, err
 	}
-	if capability.SnapshotClass == "" {
+	if capability.SnapshotClass == "" && v.Kind == string(snapshot.Block) {
 		return "it cannot be compared, since its storage has no snapshots (" + capability.Reason + "), and may have been written", true, nil
 	}
-	written, known, err = x.compareSnapshot(ctx, v, capability.SnapshotClass, secret)
+	if capability.SnapshotClass == "" {
+		// Files can be read where they are: whoever has the volume meanwhile is in the way
+		// of a rollback anyway.
+		written, known, err = x.compareExposed(ctx, v, x.comparison(v), "", secret)
+	} else {
+		written, known, err = x.compareSnapshot(ctx, v, capability.SnapshotClass, secret)
+	}
 	if csi.IsFinal(err) || errors.Is(err, csi.ErrNoBlocks) {
 		return fmt.Sprintf("it cannot be compared (%v), and may have been written", err), true, nil
 	}
@@ -188,7 +193,7 @@ func (x *run) compareVolume(ctx context.Context, v *api.StandbyVolume, secret st
 }
 
 func (x *run) compareSnapshot(ctx context.Context, v *api.StandbyVolume, class, secret string) (written string, known bool, err error) {
-	name := fmt.Sprintf("%s-c%d", x.nameFor(v), x.s.Status.Comparing)
+	name := x.comparison(v)
 	state, err := x.Snapshots.EnsureSnapshot(ctx, csi.SnapshotRequest{Owner: x.compareOwner(), Name: name, Namespace: into(v), Claim: v.Name, Class: class})
 	if err != nil {
 		return "", false, err
@@ -197,14 +202,28 @@ func (x *run) compareSnapshot(ctx context.Context, v *api.StandbyVolume, class, 
 		x.s.Status.Message = strings.TrimSpace(fmt.Sprintf("waiting for the snapshot of claim %s/%s %s", into(v), v.Name, state.Err))
 		return "", false, nil
 	}
+	return x.compareExposed(ctx, v, name, name, secret)
+}
+
+// comparison names what is made to compare a volume.
+func (x *run) comparison(v *api.StandbyVolume) string {
+	return fmt.Sprintf("%s-c%d", x.nameFor(v), x.s.Status.Comparing)
+}
+
+// compareExposed compares a snapshot of the volume, or the volume itself without one.
+func (x *run) compareExposed(ctx context.Context, v *api.StandbyVolume, name, from, secret string) (written string, known bool, err error) {
+	mode := csi.Filesystem
+	if v.Kind == string(snapshot.Block) {
+		mode = csi.Block
+	}
 	mounted, err := x.Snapshots.EnsureExposure(ctx, csi.ExposureRequest{
-		Owner: x.compareOwner(), Name: name, Namespace: into(v), Claim: v.Name, Mode: csi.Block, Snapshot: name,
+		Owner: x.compareOwner(), Name: name, Namespace: into(v), Claim: v.Name, Mode: mode, Snapshot: from,
 	})
 	if err != nil {
 		return "", false, err
 	}
 	if !mounted.Ready {
-		x.s.Status.Message = fmt.Sprintf("waiting for the snapshot of claim %s/%s to be exposed: %s", into(v), v.Name, mounted.Waiting)
+		x.s.Status.Message = fmt.Sprintf("waiting for what is on claim %s/%s to be exposed: %s", into(v), v.Name, mounted.Waiting)
 		return "", false, nil
 	}
 	return x.followComparison(ctx, v, name, secret, mounted)

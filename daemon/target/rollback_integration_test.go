@@ -73,6 +73,12 @@ type played struct {
 	snapshots map[string]types.UID
 	// differs is what a comparison finds.
 	differs string
+	// modes are those in which snapshots were exposed; an exposure without a snapshot
+	// counts as Live.
+	modes map[csi.Mode]bool
+	live  bool
+	// unsnapshot storage has no snapshots.
+	unsnapshot bool
 	// waiting is what volumes wait for before a node has them.
 	waiting string
 }
@@ -112,7 +118,10 @@ func (p *played) EnsureHold(ctx context.Context, r csi.HoldRequest) (csi.Mounted
 
 func (*played) DropHold(context.Context, csi.HoldRequest) (bool, error) { return true, nil }
 
-func (*played) Capability(context.Context, *corev1.PersistentVolumeClaim) (csi.Capability, error) {
+func (p *played) Capability(context.Context, *corev1.PersistentVolumeClaim) (csi.Capability, error) {
+	if p.unsnapshot {
+		return csi.Capability{Driver: "d", Reason: "there is no class"}, nil
+	}
 	return csi.Capability{Driver: "d", SnapshotClass: "c"}, nil
 }
 
@@ -126,7 +135,8 @@ func (*played) LookAtSnapshot(context.Context, csi.Owner, string, string) (csi.S
 }
 
 func (p *played) EnsureExposure(_ context.Context, r csi.ExposureRequest) (csi.Mounted, error) {
-	if p.snapshots[r.Snapshot] != r.Owner.UID {
+	p.modes[r.Mode], p.live = true, r.Snapshot == ""
+	if !p.live && p.snapshots[r.Snapshot] != r.Owner.UID {
 		return csi.Mounted{}, fmt.Errorf("there is no snapshot %s", r.Snapshot)
 	}
 	return csi.Mounted{Ready: true, Node: "n1", PodUID: "reader", PersistentVolume: "pv-" + r.Name, Mode: r.Mode}, nil
@@ -219,7 +229,12 @@ spec:
 // handedOver brings a round to where the application has it.
 func handedOver(t *testing.T) *played {
 	t.Helper()
-	p := asked(t, 0)
+	return handedOverAs(t, snapshot.Block)
+}
+
+func handedOverAs(t *testing.T, kind snapshot.Kind) *played {
+	t.Helper()
+	p := askedFor(t, kind, 0)
 	for range 40 {
 		p.step()
 		if s := p.standby(); s.Status.Phase == api.StandbyReady {
@@ -235,14 +250,19 @@ func handedOver(t *testing.T) *played {
 // asked is a target that was told of a round.
 func asked(t *testing.T, patience time.Duration) *played {
 	t.Helper()
+	return askedFor(t, snapshot.Block, patience)
+}
+
+func askedFor(t *testing.T, kind snapshot.Kind, patience time.Duration) *played {
+	t.Helper()
 	v := newVictim(t)
-	p := &played{attacker: v.pair(t, pairing.Scope{Namespaces: []string{"cms"}}), t: t, snapshots: map[string]types.UID{}}
+	p := &played{attacker: v.pair(t, pairing.Scope{Namespaces: []string{"cms"}}), t: t, snapshots: map[string]types.UID{}, modes: map[csi.Mode]bool{}}
 	v.agent.Holds, v.agent.Snapshots = p, p
 	v.create(t, &storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "fast"}, Provisioner: "d"},
 		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "cms", Name: "shelves"}, Data: map[string]string{"from": "target"}})
 	p.round = migrate.RoundRef{Application: "cms/cms", Round: "r1", Namespaces: []string{"cms"}}
 	w, err := v.bucket.Begin(t.Context(), snapshot.Image{
-		Volume: snapshot.Volume{Cluster: "source-id", Namespace: "cms", Name: "data"}, Kind: snapshot.Block, Round: "r1", Size: 4096,
+		Volume: snapshot.Volume{Cluster: "source-id", Namespace: "cms", Name: "data"}, Kind: kind, Round: "r1", Size: 4096,
 	}, "")
 	p.must(err)
 	image, _, err := w.Commit(t.Context())
@@ -361,6 +381,22 @@ func TestRollBack(t *testing.T) {
 	p.agent.Client = p.client
 	if report := p.ask(false, 3); !report.Done || !strings.Contains(report.Message, "1 volumes are kept") {
 		t.Errorf("%+v", report)
+	}
+	p.isBack(true)
+}
+
+// TestRollBackComparesFiles: what is on a volume of files is known too, with a snapshot
+// of it or without.
+func TestRollBackComparesFiles(t *testing.T) {
+	p := handedOverAs(t, snapshot.Tree)
+	p.differs = `1 entries differ, the first "books/new": it is new`
+	if report := p.ask(false, 1); !report.Refused || !strings.Contains(report.Message, "claim cms/data: "+p.differs) || p.modes[csi.Block] || !p.modes[csi.Filesystem] || p.live {
+		t.Fatalf("%+v, exposed as %v", report, p.modes)
+	}
+	p.isMoved()
+	p.differs, p.unsnapshot = "", true
+	if report := p.ask(false, 2); !report.Done || !p.live {
+		t.Fatalf("%+v", report)
 	}
 	p.isBack(true)
 }

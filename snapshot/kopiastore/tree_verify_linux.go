@@ -76,6 +76,11 @@ func (t *treeRestore) verifyFile(ctx context.Context, e *record) (err error) {
 	if err := errors.Join(f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)); err != nil {
 		return err
 	}
+	return t.sameAsStored(ctx, f, e)
+}
+
+// sameAsStored compares a file with what the image has of it.
+func (t *treeRestore) sameAsStored(ctx context.Context, f *os.File, e *record) (err error) {
 	or, err := t.repository.rep.OpenObject(ctx, t.stored[e.Path].ObjectID)
 	if err != nil {
 		return t.repository.damage(err)
