@@ -1,15 +1,12 @@
 package controller
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -201,9 +198,7 @@ func (x *run) stumble(ctx context.Context, a migrate.Action, err error) (ctrl.Re
 		reason = "TargetUnreachable"
 	}
 	x.waiting(reason, err.Error())
-	if !apierrors.IsConflict(err) { // The API server orders writes by them.
-		x.m.Status.Retried(api.Retry{Stage: cmp.Or(a.Reason, string(a.Kind)), Cluster: api.HookSource, Reason: err.Error(), Last: metav1.NewTime(x.Now())})
-	}
+	x.failed(a, err)
 	if a.Kind != migrate.BeginTarget || !unanswered(err) {
 		x.stand(a)
 	}

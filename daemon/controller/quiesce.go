@@ -152,7 +152,7 @@ func stopped(q api.QuiescedWorkload) workload.Stopped {
 // awaitStart is true as long as the downtime is not measured and may still be.
 func (x *run) awaitStart() bool {
 	s := x.m.Status
-	asked := x.m.Spec.Timeouts != nil && x.m.Spec.Timeouts.Start != nil
+	asked := x.startAsked()
 	if s.SourceStopped == nil && !asked || !isTrue(x.m.Spec.StartApplications, false) || s.TargetReady != nil || x.observed.Target == nil {
 		return false
 	}
@@ -164,21 +164,27 @@ func (x *run) awaitStart() bool {
 	return since == nil || x.Now().Sub(since.Time) < patience
 }
 
+// startAsked is true for a Migration whose success takes a ready pod on the target. A
+// stage run starts nothing there.
+func (x *run) startAsked() bool {
+	t := x.m.Spec.Timeouts
+	return t != nil && t.Start != nil && isTrue(x.m.Spec.StartApplications, false) && !isTrue(x.m.Spec.Stage, false)
+}
+
 // neverStarted says of a Migration that was to wait for the target's first pod that
 // none was ready; empty otherwise.
 func (x *run) neverStarted() string {
-	s, t := &x.m.Status, x.m.Spec.Timeouts
-	if t == nil || t.Start == nil || !isTrue(x.m.Spec.StartApplications, false) || s.TargetReady != nil {
+	if !x.startAsked() || x.m.Status.TargetReady != nil {
 		return ""
 	}
 	return fmt.Sprintf("the application is on the target, and none of its pods was ready within %s (spec.timeouts.start): look there at the pods of namespaces %s, or take it back with godwitctl rollback migration %s",
-		t.Start.Duration, strings.Join(x.namespaces(), ", "), x.m.Name)
+		x.m.Spec.Timeouts.Start.Duration, strings.Join(x.namespaces(), ", "), x.m.Name)
 }
 
 // measure notes when the target's first pod was ready.
 func (x *run) measure() {
 	s, t := &x.m.Status, x.observed.Target
-	if s.TargetReady != nil || t == nil || t.FirstReady.IsZero() || s.SourceStopped == nil && x.m.Spec.Timeouts == nil {
+	if s.TargetReady != nil || t == nil || t.FirstReady.IsZero() || s.SourceStopped == nil && !x.startAsked() {
 		return
 	}
 	ready := metav1.NewMicroTime(t.FirstReady)

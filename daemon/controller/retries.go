@@ -1,7 +1,10 @@
 package controller
 
 import (
+	"cmp"
+
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
@@ -10,6 +13,14 @@ import (
 
 // stageObserve is the stage of what fails before it is known what to do next.
 const stageObserve = "Observe"
+
+// failed notes what is tried again here.
+func (x *run) failed(a migrate.Action, err error) {
+	if apierrors.IsConflict(err) {
+		return // The API server orders writes by them.
+	}
+	x.m.Status.Retried(api.Retry{Stage: cmp.Or(a.Reason, string(a.Kind)), Cluster: api.HookSource, Reason: err.Error(), Last: metav1.NewTime(x.Now())})
+}
 
 // followAttempts notes what a node of the source tried again.
 func (x *run) followAttempts(v *api.MigrationVolumeInfo, t *api.VolumeTransfer) {

@@ -171,6 +171,23 @@ func TestRulesHoldForTheSnapshots(t *testing.T) {
 	r.noneLeft(m)
 }
 
+// TestRulesOutliveKills: whoever runs the rules is killed time and again before it could
+// write down what it did. No command runs twice for that, and none is left.
+func TestRulesOutliveKills(t *testing.T) {
+	r := newRuled(t)
+	r.migration("move", r.rules())
+	kills := 0
+	m := r.patiently("move", "its end", ended, r.carryOut("move"), func() {
+		if kills++; kills%2 == 0 {
+			r.killed()
+		}
+	})
+	if said := r.said(); m.Status.Status != api.MigrationStatusSuccessful || said != "locked unlocked thawed" {
+		t.Errorf("it ended as %s, and the application said %q: %+v", m.Status.Status, said, m.Status.Conditions)
+	}
+	r.noneLeft(m)
+}
+
 // TestRuleStage shows stork's stage while the commands before the snapshots run.
 func TestRuleStage(t *testing.T) {
 	r := newRuled(t)

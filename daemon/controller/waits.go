@@ -113,10 +113,18 @@ func (x *run) furthest(waits migrate.WaitKind) int64 {
 		// A transfer that lives is its node's to end.
 		return n + x.beat
 	case migrate.WaitRules:
-		if s.Rules == nil {
-			return 0
-		}
-		for _, t := range append(append([]api.RuleTask{}, s.Rules.PreExec...), s.Rules.PostExec...) {
+		return tasksThrough(s.Rules)
+	}
+	return n
+}
+
+// tasksThrough counts the commands of rules that have ended or are held.
+func tasksThrough(r *api.RuleStatus) (n int64) {
+	if r == nil {
+		return 0
+	}
+	for _, tasks := range [][]api.RuleTask{r.PreExec, r.PostExec} {
+		for _, t := range tasks {
 			if t.State != api.RuleTaskPlanned && t.State != api.RuleTaskStarted {
 				n++
 			}

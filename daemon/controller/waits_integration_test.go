@@ -72,6 +72,13 @@ func TestNothingStartsOnTheTarget(t *testing.T) {
 		s.StartApplications, s.Timeouts = &yes, &api.Timeouts{Start: &metav1.Duration{Duration: time.Minute}}
 	})
 	m := r.until("move", "its end", ended, r.carryOut("move"), func() { r.now = r.now.Add(10 * time.Second) })
+	r.migration("staged", func(s *api.MigrationSpec) {
+		yes := true
+		s.StartApplications, s.Stage, s.Timeouts = &yes, &yes, &api.Timeouts{Start: &metav1.Duration{Duration: time.Minute}}
+	})
+	if staged := r.until("staged", "its end", ended, r.carryOut("staged")); staged.Status.Status != api.MigrationStatusSuccessful {
+		t.Errorf("a stage run starts nothing, and ended as %s: %+v", staged.Status.Status, ready(staged))
+	}
 	if said := ready(m); m.Status.Status != api.MigrationStatusPartialSuccess || said.Reason != "NotStarted" || !strings.Contains(said.Message, "within 1m0s") {
 		t.Errorf("%s: %+v", m.Status.Status, said)
 	}

@@ -282,9 +282,6 @@ func (s *session) Cancel(ctx context.Context, c migrate.Cancel) (bool, error) {
 		return true, nil // A standby that holds a round whole does nobody harm.
 	case !c.Whole && keepsAdopted(standby):
 		return s.holdAdopted(ctx, standby)
-	case reached && c.Unfinished && !meta.IsStatusConditionTrue(standby.Status.Conditions, conditionRolledBack):
-		_, err := s.RollBack(ctx, migrate.RollBack{RoundRef: c.RoundRef, DropWrites: true, Request: unfinishedRequest})
-		return false, err
 	}
 	return false, s.turnBack(ctx, standby, c, reached)
 }
@@ -293,8 +290,13 @@ func (s *session) Cancel(ctx context.Context, c migrate.Cancel) (bool, error) {
 // Migration asks by that number.
 const unfinishedRequest = -1
 
-// turnBack takes a standby to the round before, or deletes it where there was none.
+// turnBack takes a standby to the round before, or deletes it where there was none. What
+// a round handed over that its source never saw reached is taken first.
 func (s *session) turnBack(ctx context.Context, standby *api.Standby, c migrate.Cancel, reached bool) error {
+	if reached && c.Unfinished && !meta.IsStatusConditionTrue(standby.Status.Conditions, conditionRolledBack) {
+		_, err := s.RollBack(ctx, migrate.RollBack{RoundRef: c.RoundRef, DropWrites: true, Request: unfinishedRequest})
+		return err
+	}
 	if c.Whole || reached || roundBefore(standby) == "" {
 		if err := s.Client.Delete(ctx, standby); client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("delete Standby %s: %w", standby.Name, err)
