@@ -29,7 +29,7 @@ func (x *run) stand(a migrate.Action) {
 	s := &x.m.Status
 	waits := migrate.WaitOf(x.observed, a)
 	limit, field := x.limitOf(waits, a.Hook)
-	if waits == "" || limit == 0 || s.Stage == api.MigrationStageFinal {
+	if waits == "" || limit <= 0 || s.Stage == api.MigrationStageFinal {
 		s.Waiting = nil
 		return
 	}

@@ -107,6 +107,9 @@ func statusFrom(s *godwitv1.StatusResponse) (migrate.TargetStatus, error) {
 		})
 	}
 	for _, r := range s.GetRetries() {
+		if !r.GetFirst().IsValid() || !r.GetLast().IsValid() {
+			continue // No status could hold it.
+		}
 		out.Retries = append(out.Retries, migrate.TargetRetry{
 			Stage: r.GetStage(), Volume: r.GetVolume(), Count: r.GetCount(), Reason: r.GetReason(), First: r.GetFirst().AsTime(), Last: r.GetLast().AsTime(),
 		})

@@ -186,7 +186,7 @@ func TestRoundTrip(t *testing.T) {
 		t.Errorf("the agent is for %+v", c.agent.peer)
 	}
 
-	begin := migrate.Begin{RoundRef: ref(), StartApplications: true, AwaitVouch: true, IncludeResources: true, Stage: true, Verify: "Full", Volumes: []migrate.Claim{claim("cms")},
+	begin := migrate.Begin{RoundRef: ref(), StartApplications: true, AwaitVouch: true, IncludeResources: true, Stage: true, Verify: "Full", Patience: 90 * time.Second, Volumes: []migrate.Claim{claim("cms")},
 		Schedule: &migrate.Schedule{Name: "nightly", Policy: "daily", AutoSuspend: true, Template: []byte(`{"clusterPair":"west"}`)}}
 	if err := target.Begin(t.Context(), begin); err != nil || !reflect.DeepEqual(c.agent.begin, begin) {
 		t.Errorf("begin: %v; the agent got %+v", err, c.agent.begin)
@@ -194,6 +194,7 @@ func TestRoundTrip(t *testing.T) {
 
 	c.agent.answer = migrate.TargetStatus{
 		Phase: migrate.TargetApplications, Message: "m",
+		Retries: []migrate.TargetRetry{{Stage: "HandOver", Volume: "cms/data", Count: 2, Reason: "busy", First: time.Unix(1, 0).UTC(), Last: time.Unix(2, 0).UTC()}},
 		Volumes: []migrate.TargetVolume{{
 			Namespace: "cms", Name: "data", Volume: "pvc-2", Phase: "Applying", Reason: "r",
 			BytesTotal: 10, BytesDone: 5, BytesPerSecond: 2, ETASec: 3,
@@ -216,7 +217,7 @@ func TestRoundTrip(t *testing.T) {
 
 	for _, done := range []bool{false, true} {
 		c.agent.done = done
-		want := migrate.Cancel{RoundRef: ref(), Whole: done}
+		want := migrate.Cancel{RoundRef: ref(), Whole: done, Unfinished: !done}
 		got, err := target.Cancel(t.Context(), want)
 		if err != nil || got != done || !reflect.DeepEqual(c.agent.cancel, want) {
 			t.Errorf("cancel: %t, %v; the agent got %+v", got, err, c.agent.cancel)

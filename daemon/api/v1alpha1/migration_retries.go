@@ -9,8 +9,8 @@ import (
 
 // Bounds of Retries: a status has to fit into one object.
 const (
-	mostRetries   = 100
-	longestReason = 300
+	mostRetries = 100
+	longestText = 300
 )
 
 // Retry tells how often one thing was tried again, and why.
@@ -45,8 +45,7 @@ type RetryStatus struct {
 // Retried notes what was tried again: once more where r has no count, else as often as
 // r says and at least as often as before. It reports whether it is the first time.
 func (s *RetryStatus) Retried(r Retry) (first bool) {
-	// Half a letter is no text, and cannot be sent to another cluster.
-	r.Reason = strings.ToValidUTF8(r.Reason[:min(len(r.Reason), longestReason)], "")
+	r.Stage, r.Volume, r.Reason = bounded(r.Stage), bounded(r.Volume), bounded(r.Reason)
 	i := slices.IndexFunc(s.Retries, func(there Retry) bool {
 		return there.Stage == r.Stage && there.Cluster == r.Cluster && there.Volume == r.Volume
 	})
@@ -70,6 +69,12 @@ func (s *RetryStatus) Retried(r Retry) (first bool) {
 	}
 	there.Reason, there.Last = r.Reason, r.Last
 	return false
+}
+
+// bounded cuts what is too long. Half a letter is no text, and cannot be sent to
+// another cluster.
+func bounded(s string) string {
+	return strings.ToValidUTF8(s[:min(len(s), longestText)], "")
 }
 
 func (s *RetryStatus) forgetOldest() {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +30,7 @@ type migrationFlags struct {
 	stage, quiesce    bool
 	precopy           bool
 	maxDowntime       time.Duration
+	timeouts          map[string]string
 	wait              bool
 	dryRun            bool
 	file              string
@@ -68,6 +71,7 @@ Example:
 	flags.StringVar(&f.rules.PostExecRule, "postExecRule", "", "Rule to run in the application's pods after the snapshots")
 	flags.BoolVar(&f.precopy, "precopy", false, "Copy in rounds while the application runs, then stop it for a short last one")
 	flags.DurationVar(&f.maxDowntime, "max-downtime", migrate.DefaultMaxDowntime, "With --precopy: how long the last copy shall take at most")
+	flags.StringToStringVar(&f.timeouts, "timeouts", nil, "How long it may get no further at what it waits for, such as quiesce=10m,snapshots=2h; the others are unreachable, exposure, target and start")
 	flags.BoolVar(&f.wait, "wait", false, "Show the progress until the Migration ends; fail if it does not succeed")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "Let the cluster check the Migration without creating it")
 	flags.StringVar(&f.policy, "policy", "", "Take selectors and conflictResolution from this file with a PropagationPolicy of Karmada")
@@ -154,6 +158,10 @@ func (f migrationFlags) migration(args []string) (*api.Migration, error) {
 	if err != nil {
 		return nil, err
 	}
+	timeouts, err := parseTimeouts(f.timeouts)
+	if err != nil {
+		return nil, err
+	}
 	life := f.life()
 	life.Verify = verify
 	return &api.Migration{
@@ -163,7 +171,7 @@ func (f migrationFlags) migration(args []string) (*api.Migration, error) {
 			IncludeResources: &f.includeResources, IncludeVolumes: &f.includeVolumes,
 			StartApplications:   &f.startApplications,
 			StorageClassMapping: f.classes, Method: method,
-			LifeOptions: life, RuleOptions: f.rules,
+			LifeOptions: life, RuleOptions: f.rules, Timeouts: timeouts,
 		},
 	}, nil
 }
@@ -199,6 +207,29 @@ func parseVerify(s string) (api.VerifyMode, error) {
 		}
 	}
 	return "", fmt.Errorf("--verify %q is not known: say Sealed, ReadBack, Sample or Full", s)
+}
+
+// parseTimeouts is nil where none is given.
+func parseTimeouts(given map[string]string) (*api.Timeouts, error) {
+	if len(given) == 0 {
+		return nil, nil //nolint:nilnil // none is no error
+	}
+	var t api.Timeouts
+	fields := map[string]**metav1.Duration{
+		"unreachable": &t.Unreachable, "quiesce": &t.Quiesce, "snapshots": &t.Snapshots, "exposure": &t.Exposure, "target": &t.Target, "start": &t.Start,
+	}
+	for name, text := range given {
+		field, known := fields[name]
+		if !known {
+			return nil, fmt.Errorf("--timeouts %s=%s is not known: say %s", name, text, strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
+		}
+		d, err := time.ParseDuration(text)
+		if err != nil || d < time.Second {
+			return nil, fmt.Errorf("--timeouts %s=%s: want a time of a second or more, such as 10m", name, text)
+		}
+		*field = &metav1.Duration{Duration: d}
+	}
+	return &t, nil
 }
 
 // pairThere tells a mistyped pair before anything is created.

@@ -8,10 +8,12 @@
 package progress
 
 import (
+	"fmt"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/godwit-io/godwit/cmd/godwitctl/internal/quantity"
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 )
 
@@ -37,11 +39,20 @@ func note(m *api.Migration) string {
 			continue
 		}
 		if m.Status.Status == api.MigrationStatusPending {
-			return "waiting: " + oneLine(c.Message)
+			return "waiting: " + oneLine(c.Message) + standing(m)
 		}
-		return oneLine(c.Message)
+		return oneLine(c.Message) + standing(m)
 	}
 	return ""
+}
+
+// standing tells of a wait that is long enough to worry about when it ends.
+func standing(m *api.Migration) string {
+	w := m.Status.Waiting
+	if w == nil || w.Stood.Duration < time.Minute {
+		return ""
+	}
+	return fmt.Sprintf(" (no further for %s, limit %s)", quantity.Duration(w.Stood.Duration), quantity.Duration(w.Limit.Duration))
 }
 
 // elapsed is the time from the Migration's creation to its end, or to now.

@@ -40,6 +40,13 @@ func pending() *api.Migration {
 	return m
 }
 
+// stuck has waited for long.
+func stuck() *api.Migration {
+	m := pending()
+	m.Status.Waiting = &api.Waiting{For: "Unreachable", Stood: metav1.Duration{Duration: 12 * time.Minute}, Limit: metav1.Duration{Duration: time.Hour}}
+	return m
+}
+
 func TestPicture(t *testing.T) {
 	for name, c := range map[string]struct {
 		m    *api.Migration
@@ -62,6 +69,10 @@ func TestPicture(t *testing.T) {
 		"waiting": {pending(), Size{}, []string{
 			"cms/cmsmigration  Pending  1m15s",
 			"  waiting: claim cms/raw is Pending: bind it",
+		}},
+		"stuck": {stuck(), Size{}, []string{
+			"cms/cmsmigration  Pending  1m15s",
+			"  waiting: claim cms/raw is Pending: bind it (no further for 12m0s, limit 1h0m0s)",
 		}},
 		"nothing yet": {&api.Migration{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "b"}}, Size{}, []string{
 			"a/b  not started  0s",
