@@ -36,6 +36,9 @@ const (
 	CollectObjects ActionKind = "CollectObjects"
 	// Upload exposes snapshots and stores their images.
 	Upload ActionKind = "Upload"
+	// RetainVolumes keeps the storage of volumes that are handed over, whatever becomes
+	// of their claims.
+	RetainVolumes ActionKind = "RetainVolumes"
 	// SealRound signs the recovery point over images and objects.
 	SealRound ActionKind = "SealRound"
 	// BeginTarget tells the target's agent.
@@ -101,6 +104,8 @@ type Observed struct {
 	// application.
 	EpochAsked bool
 	Volumes    []Volume
+	// Retained is true once the storage of all volumes that are handed over is kept.
+	Retained bool
 	// Rules is how the commands around the snapshots fare.
 	Rules Rules
 	// Hooks are those that this Migration runs, in order.
@@ -164,6 +169,8 @@ type Volume struct {
 	Cut, SnapshotReady bool
 	// Image is set once it is stored.
 	Image string
+	// Moved is true for a volume that is handed over: it has no image.
+	Moved bool
 	// Failed says why its transfer failed for good.
 	Failed string
 }
@@ -333,12 +340,13 @@ func waitForPair(o Observed) Action {
 }
 
 func nextVolumes(o Observed) Action {
-	cut, ready, uploaded := true, true, true
+	cut, ready, uploaded, moved := true, true, true, false
 	for _, v := range o.Volumes {
 		if v.Failed != "" {
 			return fail("VolumeFailed", "claim %s/%s: %s", v.Namespace, v.Name, v.Failed)
 		}
-		cut, ready, uploaded = cut && v.Cut, ready && v.SnapshotReady, uploaded && v.Image != ""
+		cut, ready, uploaded = cut && v.Cut, ready && v.SnapshotReady, uploaded && (v.Image != "" || v.Moved)
+		moved = moved || v.Moved
 	}
 	if a := nextRule(o, cut); a.Kind != "" {
 		return a
@@ -352,6 +360,8 @@ func nextVolumes(o Observed) Action {
 		return Action{Kind: TakeSnapshots}
 	case !uploaded:
 		return Action{Kind: Upload}
+	case moved && !o.Retained:
+		return Action{Kind: RetainVolumes}
 	}
 	return Action{Kind: SealRound}
 }

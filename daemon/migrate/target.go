@@ -37,6 +37,9 @@ type Vouch struct {
 	RoundRef
 	// PairID is the pair that the round is of.
 	PairID string
+	// Moved are the volumes of the round that are handed over: those and no other are
+	// answered for.
+	Moved []Claim
 }
 
 // RoundRef names a round of an application. An application is named
@@ -59,6 +62,9 @@ type Claim struct {
 	SizeBytes   int64
 	// Volume is the PersistentVolume's name on the source.
 	Volume string
+	// Moved is, for a volume that is handed over and not copied, the spec of that
+	// PersistentVolume, as package remote packs it.
+	Moved []byte
 }
 
 // Preflight is what a round will ask of the target.

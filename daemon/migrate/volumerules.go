@@ -66,10 +66,7 @@ func (r VolumeRule) matches(f ClaimFacts) bool {
 
 // Refusal says why a claim cannot have what its rule asks for; empty if it can.
 func (r VolumeRule) Refusal(f ClaimFacts) string {
-	switch {
-	case r.Action == MoveVolume:
-		return "this version does not serve action Move of spec.volumes: use Copy, or Skip and hand the volume over by hand"
-	case r.SizeBytes != 0 && r.SizeBytes < f.SizeBytes:
+	if r.SizeBytes != 0 && r.SizeBytes < f.SizeBytes {
 		return fmt.Sprintf("spec.volumes asks for %d bytes, and it has %d: a volume never gets smaller: ask for at least that much, or leave size out", r.SizeBytes, f.SizeBytes)
 	}
 	return ""

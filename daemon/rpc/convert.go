@@ -22,7 +22,7 @@ func claimsTo(claims []migrate.Claim) []*godwitv1.VolumeClaim {
 	for _, c := range claims {
 		out = append(out, &godwitv1.VolumeClaim{
 			Namespace: c.Namespace, Name: c.Name, StorageClass: c.StorageClass, VolumeMode: c.VolumeMode,
-			AccessModes: c.AccessModes, SizeBytes: c.SizeBytes, Volume: c.Volume,
+			AccessModes: c.AccessModes, SizeBytes: c.SizeBytes, Volume: c.Volume, Moved: c.Moved,
 		})
 	}
 	return out
@@ -33,7 +33,7 @@ func claimsFrom(claims []*godwitv1.VolumeClaim) []migrate.Claim {
 	for _, c := range claims {
 		out = append(out, migrate.Claim{
 			Namespace: c.GetNamespace(), Name: c.GetName(), StorageClass: c.GetStorageClass(), VolumeMode: c.GetVolumeMode(),
-			AccessModes: c.GetAccessModes(), SizeBytes: c.GetSizeBytes(), Volume: c.GetVolume(),
+			AccessModes: c.GetAccessModes(), SizeBytes: c.GetSizeBytes(), Volume: c.GetVolume(), Moved: c.GetMoved(),
 		})
 	}
 	return out

@@ -115,6 +115,7 @@ func (s *Server) Cancel(ctx context.Context, r *godwitv1.CancelRequest) (*godwit
 func (s *Server) Vouch(ctx context.Context, r *godwitv1.VouchRequest) (*godwitv1.VouchResponse, error) {
 	agent, err := s.admit(ctx, asked{
 		call: "Vouch", application: r.GetApplication(), round: r.GetRound(), needsRound: true, namespaces: r.GetNamespaces(), acts: true,
+		volumes: r.GetMoved(),
 	})
 	if err != nil {
 		return nil, err
@@ -124,6 +125,7 @@ func (s *Server) Vouch(ctx context.Context, r *godwitv1.VouchRequest) (*godwitv1
 	}
 	err = agent.Vouch(ctx, migrate.Vouch{
 		RoundRef: migrate.RoundRef{Application: r.GetApplication(), Round: r.GetRound(), Namespaces: r.GetNamespaces()}, PairID: r.GetPair(),
+		Moved: claimsFrom(r.GetMoved()),
 	})
 	if err != nil {
 		return nil, toWire(err)
@@ -251,6 +253,8 @@ const (
 	mostHooks   = 32
 	// largestTemplate is what a schedule's template may come to.
 	largestTemplate = 256 << 10
+	// largestMoved is what the description of one volume may come to.
+	largestMoved = 16 << 10
 )
 
 func (a asked) bounded() error {
@@ -261,6 +265,9 @@ func (a asked) bounded() error {
 	for _, v := range a.volumes {
 		if v.GetSizeBytes() < 0 {
 			return fmt.Errorf("%s: %w: a volume of %d bytes", a.call, pairing.ErrRequest, v.GetSizeBytes())
+		}
+		if n := len(v.GetMoved()); n > largestMoved {
+			return fmt.Errorf("%s: %w: a volume described by %d bytes", a.call, pairing.ErrRequest, n)
 		}
 		names = append(names, v.GetNamespace(), v.GetName(), v.GetStorageClass(), v.GetVolumeMode(), v.GetVolume())
 		names = append(names, v.GetAccessModes()...)

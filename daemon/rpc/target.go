@@ -82,7 +82,7 @@ func (t *Target) Cancel(ctx context.Context, c migrate.Cancel) (bool, error) {
 // Vouch is migrate.Target's.
 func (t *Target) Vouch(ctx context.Context, v migrate.Vouch) error {
 	_, err := t.client.Vouch(ctx, &godwitv1.VouchRequest{
-		Application: v.Application, Round: v.Round, Namespaces: v.Namespaces, Pair: v.PairID,
+		Application: v.Application, Round: v.Round, Namespaces: v.Namespaces, Pair: v.PairID, Moved: claimsTo(v.Moved),
 	})
 	if err != nil {
 		return fromWire("vouch for", v.Application, err)

@@ -157,6 +157,11 @@ func daemonRows() []Row {
 			Why:   "it makes and ends transfer objects; what they do is the node daemon's",
 		},
 		{
+			Package: "daemon/remote", Outside: []string{"k8s.io"},
+			Never: []Ban{noKopia, noGRPC, noDevices, noSyscalls},
+			Why:   "it says what a PersistentVolume's storage is known by, and asks no cluster",
+		},
+		{
 			Package: workload, Uses: []string{api}, Outside: []string{"k8s.io", "sigs.k8s.io", "golang.org/x/sync"},
 			Never: []Ban{noKopia, {Family: grpc(), Why: "objects are collected and applied in one cluster; the round carries them between two"}, noDevices},
 			Why:   "it works on unstructured objects through the dynamic client",
@@ -179,7 +184,7 @@ func daemonRows() []Row {
 		{
 			Package: "daemon/controller",
 			Uses: []string{
-				api, migrate, "daemon/hook", "daemon/rule", "daemon/repository", "daemon/schedule", "daemon/transfer", workload, "snapshot", "snapshot/csi", "pairing", "pairing/secretstore",
+				api, migrate, "daemon/hook", "daemon/remote", "daemon/rule", "daemon/repository", "daemon/schedule", "daemon/transfer", workload, "snapshot", "snapshot/csi", "pairing", "pairing/secretstore",
 			},
 			Outside: []string{
 				"k8s.io", "sigs.k8s.io", "golang.org/x/sync", "github.com/kubernetes-csi/external-snapshotter/client",
@@ -237,7 +242,7 @@ func targetRows() []Row {
 		},
 		{
 			Package: "daemon/target",
-			Uses:    []string{api, migrate, "daemon/hook", "daemon/repository", "daemon/target/admission", "daemon/target/lacks", "daemon/transfer", workload, "snapshot", "snapshot/csi", "pairing"},
+			Uses:    []string{api, migrate, "daemon/hook", "daemon/remote", "daemon/repository", "daemon/target/admission", "daemon/target/lacks", "daemon/transfer", workload, "snapshot", "snapshot/csi", "pairing"},
 			Outside: []string{"k8s.io", "sigs.k8s.io", "golang.org/x/sync"},
 			Never:   []Ban{noKopia, noDevices, noSyscalls},
 			Why:     "the agent holds volumes for nodes to write, and reads rounds through what cmd wires",

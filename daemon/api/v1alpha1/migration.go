@@ -233,6 +233,14 @@ type MigrationVolumeInfo struct {
 	Volume string              `json:"volume"`
 	Status MigrationStatusType `json:"status"`
 	Reason string              `json:"reason"`
+	// Action is Move for a volume that is handed over and not copied: no bytes go
+	// through.
+	// +optional
+	Action VolumeAction `json:"action,omitempty"`
+	// ReclaimPolicy is what the source's volume had before it was moved, and gets back
+	// when the Migration is undone.
+	// +optional
+	ReclaimPolicy string `json:"reclaimPolicy,omitempty"`
 	// BytesTotal is what goes through; BytesDone how much of it has.
 	BytesTotal int64 `json:"bytesTotal"`
 	// +optional

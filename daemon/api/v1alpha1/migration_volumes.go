@@ -12,8 +12,8 @@ type VolumeAction string
 const (
 	// VolumeCopy copies the data to a volume of the target.
 	VolumeCopy VolumeAction = "Copy"
-	// VolumeMove hands the same remote volume to the target. It is not served yet: a
-	// Migration that asks for it is refused.
+	// VolumeMove hands the same remote volume to the target, without a copy: one of NFS,
+	// or of a CSI driver that both clusters have.
 	VolumeMove VolumeAction = "Move"
 	// VolumeSkip leaves claim and data out.
 	VolumeSkip VolumeAction = "Skip"

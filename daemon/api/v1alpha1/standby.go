@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -104,6 +105,9 @@ type StandbyVouch struct {
 	PairID string `json:"pairID"`
 	// Round is the only one that it answers for.
 	Round string `json:"round"`
+	// Moved says of which volumes that are handed over it answers for: a digest.
+	// +optional
+	Moved string `json:"moved,omitempty"`
 }
 
 // StandbyActivation says what to activate.
@@ -140,6 +144,11 @@ type StandbyClaim struct {
 	// SourceVolume is the PersistentVolume's name on the source.
 	// +optional
 	SourceVolume string `json:"sourceVolume,omitempty"`
+	// Moved is the spec of that PersistentVolume where the application gets the same
+	// storage here, and no copy of it.
+	// +optional
+	// +kubebuilder:pruning:PreserveUnknownFields
+	Moved *runtime.RawExtension `json:"moved,omitempty"`
 }
 
 // StandbyStatus tells how far it is.
@@ -297,6 +306,10 @@ type StandbyVolume struct {
 	// its name holds something else.
 	// +optional
 	Claim types.UID `json:"claim,omitempty"`
+	// Moved says that it is the source's own storage, and no copy: nothing that becomes
+	// of the Standby deletes it.
+	// +optional
+	Moved bool `json:"moved,omitempty"`
 	// HandedOver says that the application's claim has it.
 	// +optional
 	HandedOver bool `json:"handedOver,omitempty"`
