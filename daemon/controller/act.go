@@ -47,6 +47,10 @@ func (x *run) admit(context.Context) error {
 			Status: api.MigrationStatusPending, Step: stepSnapshot, BytesTotal: c.size,
 			Method: api.TransferMethod(c.choice.Method), MethodReason: c.choice.Reason, Live: c.choice.Live,
 		}
+		if c.moved {
+			// There is nothing to store.
+			v.Action, v.Step = api.VolumeMove, stepStored
+		}
 		if c.choice.Live {
 			v.Step = stepBackup
 			x.warn("LiveCopy", "claim %s/%s: %s", v.Namespace, v.PersistentVolumeClaim, c.choice.Reason)
@@ -94,6 +98,9 @@ func (x *run) targetClaims(ctx context.Context) ([]migrate.Claim, error) {
 			c.StorageClass = mapped
 		}
 		x.adapt(&c, pvc)
+		if c.Moved, err = x.packMoved(ctx, v); err != nil {
+			return nil, err
+		}
 		claims = append(claims, c)
 	}
 	return claims, nil
@@ -130,6 +137,9 @@ func (x *run) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if free, err := x.movedFree(ctx); err != nil || !free {
+		return err
+	}
 	if err := x.proveLossZero(ctx); err != nil {
 		return err
 	}
@@ -147,12 +157,15 @@ func (x *run) begin(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("tell the target of round %s: %w", x.m.Status.Round, err)
 	}
-	if err := x.vouch(ctx); err != nil {
+	if err := x.vouch(ctx, claims); err != nil {
 		return err
 	}
 	for i := range x.m.Status.Volumes {
-		x.m.Status.Volumes[i].Step = stepRestore
-		x.m.Status.Volumes[i].Reason = "Volume migration has started. Restore in progress."
+		v := &x.m.Status.Volumes[i]
+		v.Step, v.Reason = stepRestore, "Volume migration has started. Restore in progress."
+		if isMoved(*v) {
+			v.Reason = reasonHandedOver
+		}
 	}
 	x.mark(conditionBegun, "TargetTold", "the target brings up round "+x.m.Status.Round)
 	return nil
@@ -246,7 +259,7 @@ func (x *run) forget(ctx context.Context) error {
 			return err
 		}
 		x.warn("TargetNotCleared", "the target could not be asked to clean up round %s (%v): look there for Standby objects of %s", x.m.Status.Round, err, x.application())
-		reason, message = "GaveUp", "the target did not answer in time"
+		reason, message = reasonGaveUp, "the target did not answer in time"
 	}
 	if last {
 		if done, err := x.dropBook(ctx); err != nil || !done {
@@ -303,7 +316,7 @@ func (x *run) clearUp(ctx context.Context) error {
 		return errors.Join(released, forgotten)
 	}
 	// Nothing that is left on the source keeps the application from its volumes.
-	return errors.Join(released, x.restore(ctx))
+	return errors.Join(released, x.undoSource(ctx))
 }
 
 // cancelled ends a Migration since its owner said so.

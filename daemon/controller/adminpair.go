@@ -49,7 +49,7 @@ func (x *run) bringsClusterScoped() bool {
 }
 
 // vouch has the admin pair answer for the round that was just begun.
-func (x *run) vouch(ctx context.Context) error {
+func (x *run) vouch(ctx context.Context, claims []migrate.Claim) error {
 	if x.m.Spec.AdminClusterPair == "" {
 		return nil
 	}
@@ -57,7 +57,8 @@ func (x *run) vouch(ctx context.Context) error {
 	if x.admin == nil {
 		return fmt.Errorf("round %s: ClusterPair %s is not ready to vouch for it", x.m.Status.Round, name)
 	}
-	if err := x.admin.Vouch(ctx, migrate.Vouch{RoundRef: x.round(), PairID: x.peer.PairID}); err != nil {
+	_, moved := partMoved(claims)
+	if err := x.admin.Vouch(ctx, migrate.Vouch{RoundRef: x.round(), PairID: x.peer.PairID, Moved: moved}); err != nil {
 		return fmt.Errorf("have ClusterPair %s vouch for round %s: %w", name, x.m.Status.Round, err)
 	}
 	return nil

@@ -18,12 +18,15 @@ const largestAsk = 3 << 20
 type ask struct {
 	target  migrate.Target
 	objects []byte
+	volumes []migrate.Claim
 }
 
 // asks parts the objects by the pair that answers for them, and packs each part
 // into as few questions as the wire allows. The first is for the Migration's own
 // pair, which answers for the volumes too.
-func (x *run) asks(g gathered) ([]ask, error) {
+//
+// Of volumes that are handed over the admin pair is asked, if there is one.
+func (x *run) asks(g gathered, claims []migrate.Claim) ([]ask, error) {
 	own, vouched := g.objects, []unstructured.Unstructured(nil)
 	if x.admin != nil {
 		own = nil
@@ -36,11 +39,23 @@ func (x *run) asks(g gathered) ([]ask, error) {
 		}
 	}
 	all, err := asksOf(x.target, g, own)
-	if err != nil || len(vouched) == 0 {
-		return all, err
+	if err != nil {
+		return nil, err
+	}
+	copied, moved := partMoved(claims)
+	if x.admin == nil {
+		copied, moved = claims, nil
+	}
+	all[0].volumes = copied
+	if len(vouched)+len(moved) == 0 {
+		return all, nil
 	}
 	more, err := asksOf(x.admin, g, vouched)
-	return append(all, more...), err
+	if err != nil {
+		return nil, err
+	}
+	more[0].volumes = moved
+	return append(all, more...), nil
 }
 
 func asksOf(target migrate.Target, g gathered, objects []unstructured.Unstructured) ([]ask, error) {

@@ -195,7 +195,7 @@ func (x *run) askTarget(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	asks, err := x.asks(g)
+	asks, err := x.asks(g, claims)
 	if err != nil {
 		return err
 	}
@@ -203,9 +203,9 @@ func (x *run) askTarget(ctx context.Context) error {
 	var problems []string
 	reason := ""
 	for i, ask := range asks {
-		p := migrate.Preflight{Application: x.application(), Namespaces: x.namespaces(), Objects: ask.objects, Details: isTrue(x.m.Spec.DryRun, false)}
+		p := migrate.Preflight{Application: x.application(), Namespaces: x.namespaces(), Objects: ask.objects, Volumes: ask.volumes, Details: isTrue(x.m.Spec.DryRun, false)}
 		if i == 0 {
-			p.Volumes, p.Hooks = claims, hooks
+			p.Hooks = hooks
 		}
 		forecast, err := ask.target.Preflight(ctx, p)
 		if err != nil {

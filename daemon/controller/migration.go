@@ -140,6 +140,7 @@ func (x *run) act(ctx context.Context, a migrate.Action) (time.Duration, error) 
 		migrate.RunPostRule:       {x.postRule, migrationPoll / 4},
 		migrate.CollectObjects:    {x.collectObjects, soon},
 		migrate.Upload:            {x.upload, migrationPoll},
+		migrate.RetainVolumes:     {x.retainVolumes, migrationPoll / 4},
 		migrate.SealRound:         {x.seal, soon},
 		migrate.BeginTarget:       {x.begin, migrationPoll},
 		migrate.PollTarget:        {x.showTarget, migrationPoll},

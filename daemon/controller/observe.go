@@ -52,7 +52,9 @@ type claim struct {
 	size       int64
 	capability csi.Capability
 	choice     migrate.Choice
-	refused    string
+	// moved is true for a volume that is handed over and not read.
+	moved   bool
+	refused string
 	warning    string
 }
 
@@ -81,6 +83,7 @@ func (x *run) observe(ctx context.Context) error {
 	o.Ended = x.m.Status.Stage == api.MigrationStageFinal
 	o.Failed = x.m.Status.Status == api.MigrationStatusFailed || x.m.Status.Status == api.MigrationStatusCancelled
 	o.Released, o.Restored = x.has(conditionReleased), x.restored()
+	o.Retained = x.has(conditionRetained)
 	o.EpochAsked = x.asked()
 	o.Cancel = isTrue(x.m.Spec.Cancel, false)
 	o.Rollback = x.rollbackAsked()
@@ -232,7 +235,12 @@ func (x *run) leftOut(pvc corev1.PersistentVolumeClaim) bool {
 			return true
 		}
 	}
-	return x.ruleFor(&pvc).Action == migrate.SkipVolume || workload.SkipAsked(pvc.Annotations) || !pvc.DeletionTimestamp.IsZero()
+	action := x.ruleFor(&pvc).Action
+	if action == migrate.MoveVolume && isTrue(x.m.Spec.Stage, false) {
+		// A stage run hands nothing over, and there is nothing to copy beforehand.
+		return true
+	}
+	return action == migrate.SkipVolume || workload.SkipAsked(pvc.Annotations) || !pvc.DeletionTimestamp.IsZero()
 }
 
 func (x *run) examine(ctx context.Context, pvc corev1.PersistentVolumeClaim) (claim, error) {
@@ -246,6 +254,10 @@ func (x *run) examine(ctx context.Context, pvc corev1.PersistentVolumeClaim) (cl
 	rule := x.ruleFor(&pvc)
 	if c.refused = rule.Refusal(factsOf(&pvc)); c.refused != "" {
 		return c, nil
+	}
+	if rule.Action == migrate.MoveVolume {
+		err := x.examineMove(ctx, rule, &c)
+		return c, err
 	}
 	var err error
 	if c.capability, err = x.Snapshots.Capability(ctx, &pvc); err != nil {
@@ -269,7 +281,7 @@ func volumesOf(infos []api.MigrationVolumeInfo) []migrate.Volume {
 	volumes := make([]migrate.Volume, 0, len(infos))
 	for _, v := range infos {
 		volume := migrate.Volume{
-			Namespace: v.Namespace, Name: v.PersistentVolumeClaim, Image: v.Image, Live: v.Live,
+			Namespace: v.Namespace, Name: v.PersistentVolumeClaim, Image: v.Image, Live: v.Live, Moved: isMoved(v),
 			SnapshotReady: v.Step != stepSnapshot, Cut: v.Step != stepSnapshot || v.Taken != nil,
 		}
 		if v.Status == api.MigrationStatusFailed {

@@ -54,6 +54,12 @@ func (x *run) stopSource(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if user == "" {
+		user, err = x.userOfMoved(ctx, x.movedByClaim())
+	}
+	if err != nil {
+		return err
+	}
 	if user != "" {
 		x.users = users
 		x.waiting("Quiescing", user)
@@ -126,13 +132,22 @@ func (x *run) restore(ctx context.Context) error {
 // restored is true once nothing that was stopped on the source has to be started.
 func (x *run) restored() bool {
 	s := x.m.Status
-	if x.has(conditionElsewhere) {
+	if x.has(conditionElsewhere) || x.has(conditionUnclear) {
 		return true
 	}
-	if s.Status == api.MigrationStatusFailed && !isTrue(x.m.Spec.RollbackOnFailure, true) && x.m.DeletionTimestamp.IsZero() {
+	if !x.policiesBack() {
+		return false
+	}
+	if x.leavesStopped() {
 		return true
 	}
 	return !slices.ContainsFunc(s.Quiesced, func(q api.QuiescedWorkload) bool { return !q.Restored })
+}
+
+// leavesStopped is true for a Migration that failed and whose owner wants what it
+// stopped to stay so.
+func (x *run) leavesStopped() bool {
+	return x.m.Status.Status == api.MigrationStatusFailed && !isTrue(x.m.Spec.RollbackOnFailure, true) && x.m.DeletionTimestamp.IsZero()
 }
 
 func quiesced(w workload.Stopped) api.QuiescedWorkload {

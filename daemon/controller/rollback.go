@@ -69,6 +69,9 @@ func (x *run) rollBack(ctx context.Context) error {
 	case !report.Done:
 		return x.rollbackWaits(report.Message)
 	}
+	if err := x.givePoliciesBack(ctx); err != nil {
+		return x.rollbackWaits("giving volumes back their policy: " + err.Error())
+	}
 	if err := x.restore(ctx); err != nil {
 		return x.rollbackWaits("starting the source: " + err.Error())
 	}

@@ -73,6 +73,9 @@ func (x *run) sealIn(ctx context.Context, repository snapshot.Repository) error 
 	}
 	point := snapshot.RecoveryPoint{App: x.application(), Round: x.m.Status.Round, Cluster: x.ClusterID, Epoch: epoch.Number, Sealed: x.Now().UTC()}
 	for _, v := range x.m.Status.Volumes {
+		if isMoved(v) {
+			continue
+		}
 		image, err := repository.Image(ctx, snapshot.ImageID(v.Image))
 		if err != nil {
 			return fmt.Errorf("image %s of claim %s/%s: %w", v.Image, v.Namespace, v.PersistentVolumeClaim, err)

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +19,8 @@ import (
 const (
 	reasonResource = "Resource migrated successfully"
 	reasonVolume   = "Migration successful for volume"
+	// reasonHandedOver is Godwit's own, for a volume that is not copied.
+	reasonHandedOver = "The volume is handed over without a copy."
 	eventSuccess   = "Successful"
 )
 
@@ -92,6 +95,10 @@ func (x *run) showTarget(context.Context) error {
 func showVolume(v *api.MigrationVolumeInfo, t migrate.TargetVolume) {
 	v.BytesWritten = t.BytesWritten
 	v.TargetVolume = t.Volume
+	if isMoved(*v) {
+		v.Reason = strings.TrimSpace(reasonHandedOver + " " + t.Reason)
+		return
+	}
 	v.BytesTotal, v.BytesDone, v.BytesPerSecond, v.SecondsLeft = t.BytesTotal, t.BytesDone, t.BytesPerSecond, t.ETASec
 	v.Reason = fmt.Sprintf("Volume migration has started. Restore in progress. BytesDone: %d BytesTotal: %d ETA: %d seconds",
 		t.BytesDone, t.BytesTotal, t.ETASec)
@@ -121,9 +128,10 @@ func resourceInfo(r migrate.TargetResource) api.MigrationResourceInfo {
 // markUploaded tells that all images are stored, and by which rungs of the
 // ladder they were read: a copy never becomes a full one in silence.
 func (x *run) markUploaded() {
-	x.mark(conditionUploaded, "Stored", fmt.Sprintf("%d images are in the repository", len(x.m.Status.Volumes)))
+	copied := slices.DeleteFunc(slices.Clone(x.m.Status.Volumes), isMoved)
+	x.mark(conditionUploaded, "Stored", fmt.Sprintf("%d images are in the repository", len(copied)))
 	status, reason, rungs := metav1.ConditionTrue, "Delta", []string{}
-	for _, v := range x.m.Status.Volumes {
+	for _, v := range copied {
 		if v.Rung != string(snapshot.MethodDelta) && status == metav1.ConditionTrue {
 			status, reason = metav1.ConditionFalse, "ReadMore"
 		}
@@ -140,7 +148,8 @@ func (x *run) markUploaded() {
 // markVerified tells how the target's volumes were checked: none is handed over
 // before it was.
 func (x *run) markVerified() {
-	if len(x.m.Status.Volumes) == 0 || x.has(conditionVerified) {
+	allMoved := !slices.ContainsFunc(x.m.Status.Volumes, func(v api.MigrationVolumeInfo) bool { return !isMoved(v) })
+	if allMoved || x.has(conditionVerified) {
 		return
 	}
 	mode := x.m.Spec.Verify

@@ -76,7 +76,7 @@ func (s *session) checkParts(ctx context.Context, p migrate.Preflight, mapped ma
 			claims = append(claims, c)
 		}
 	}
-	for _, check := range []func(context.Context, []migrate.Claim) ([]migrate.Problem, error){s.checkClasses, s.checkClaims} {
+	for _, check := range []func(context.Context, []migrate.Claim) ([]migrate.Problem, error){s.checkClasses, s.checkClaims, s.checkAllMoved} {
 		found, err := check(ctx, claims)
 		if err != nil {
 			return nil, err

@@ -50,7 +50,11 @@ func (x *run) handOver(ctx context.Context) error {
 		if v.HandedOver || v.Leaving {
 			continue
 		}
-		if err := x.handOverVolume(ctx, v); err != nil {
+		hand := x.handOverVolume
+		if v.Moved {
+			hand = x.handOverMoved
+		}
+		if err := hand(ctx, v); err != nil {
 			return fmt.Errorf("hand over claim %s/%s: %w", v.Namespace, v.Name, err)
 		}
 	}

@@ -84,7 +84,7 @@ func (x *run) observeRollback(ctx context.Context) (migrate.ObservedRollback, er
 	if !o.Compared {
 		return o, nil
 	}
-	user, err := x.userOfVolumes(ctx)
+	user, err := x.userOfVolumes(ctx, func(v *api.StandbyVolume) bool { return !v.Moved })
 	if user != "" {
 		written = append(written, user+" and may write at any moment")
 	}
@@ -95,12 +95,16 @@ func (x *run) observeRollback(ctx context.Context) (migrate.ObservedRollback, er
 	return o, err
 }
 
-// userOfVolumes names a pod that has a volume that was handed over; empty for none.
-func (x *run) userOfVolumes(ctx context.Context) (string, error) {
+// userOfVolumes names a pod that has one of the wanted volumes that were handed over;
+// empty for none.
+func (x *run) userOfVolumes(ctx context.Context, wanted func(*api.StandbyVolume) bool) (string, error) {
 	claims := map[types.NamespacedName]bool{}
 	namespaces := map[string]bool{}
 	for i := range x.s.Status.Volumes {
 		v := &x.s.Status.Volumes[i]
+		if !wanted(v) {
+			continue
+		}
 		claims[types.NamespacedName{Namespace: into(v), Name: v.Name}] = true
 		namespaces[into(v)] = true
 	}
@@ -140,7 +144,8 @@ func (x *run) compareVolumes(ctx context.Context) error {
 		}
 		s.Comparing = x.s.Spec.Rollback.Request
 		for i := range s.Volumes {
-			s.Volumes[i].Compared, s.Volumes[i].Written = false, ""
+			// What was written to a volume that goes back as it is, is not lost.
+			s.Volumes[i].Compared, s.Volumes[i].Written = s.Volumes[i].Moved, ""
 		}
 		return nil // Written down before anything is made in its name.
 	}
@@ -317,7 +322,11 @@ func (x *run) fence(ctx context.Context) error {
 		return err
 	}
 	for i := range volumes {
-		if err := x.retain(ctx, &volumes[i]); err != nil {
+		keep := x.retain
+		if volumes[i].Annotations[annotationMoved] != "" {
+			keep = x.keepStorage
+		}
+		if err := keep(ctx, &volumes[i]); err != nil {
 			return err
 		}
 	}
@@ -341,7 +350,7 @@ func (x *run) undoRound(ctx context.Context) ([]string, error) {
 // stillUsed says what still has a volume: a source that is started again must be
 // the only one.
 func (x *run) stillUsed(ctx context.Context) (string, error) {
-	user, err := x.userOfVolumes(ctx)
+	user, err := x.userOfVolumes(ctx, func(*api.StandbyVolume) bool { return true })
 	if err != nil || user != "" {
 		return user, err
 	}
@@ -368,6 +377,9 @@ func (x *run) stillUsed(ctx context.Context) (string, error) {
 // takeVolumes ends a rollback: volumes that were written to for nothing go by the
 // policy of their class, others are kept where nobody can mount them.
 func (x *run) takeVolumes(ctx context.Context, left []string) error {
+	if gone, err := x.dropMoved(ctx); err != nil || !gone {
+		return err
+	}
 	kept := 0
 	if x.s.Spec.Rollback.DropWrites {
 		if done, err := x.dropVolumes(ctx); err != nil || !done {

@@ -58,34 +58,15 @@ func (x *run) nextVolumes(ctx context.Context, point snapshot.RecoveryPoint, ins
 	var volumes []api.StandbyVolume
 	there := slices.Clone(x.s.Status.Volumes)
 	for _, c := range x.s.Spec.Volumes {
-		image, err := imageOf(point, c)
+		var was *api.StandbyVolume
+		if i := slices.IndexFunc(there, func(v api.StandbyVolume) bool { return v.Namespace == c.Namespace && v.Name == c.Name }); i >= 0 {
+			found := there[i]
+			was, there = &found, slices.Delete(there, i, i+1)
+		}
+		v, err := x.nextVolume(ctx, point, instructions, c, was)
 		if err != nil {
 			return nil, err
 		}
-		v := api.StandbyVolume{Namespace: c.Namespace, Name: c.Name}
-		if i := slices.IndexFunc(there, func(v api.StandbyVolume) bool { return v.Namespace == c.Namespace && v.Name == c.Name }); i >= 0 {
-			v = there[i]
-			there = slices.Delete(there, i, i+1)
-		}
-		if v.Kind != "" && v.Kind != string(image.Kind) {
-			return nil, fmt.Errorf("%w: claim %s/%s came as %s and comes as %s now: delete Standby %s, so that its volume is made anew, or move it by the method that it came by",
-				errRefused, c.Namespace, c.Name, v.Kind, image.Kind, x.s.Name)
-		}
-		if err := x.lookAtClaim(ctx, &v); err != nil {
-			return nil, err
-		}
-		if v.Into = instructions.Namespaces[c.Namespace]; v.Into != "" {
-			if err := x.policy().CoverNamespace(v.Into); err != nil {
-				return nil, fmt.Errorf("%w: claim %s/%s: %w", errRefused, c.Namespace, c.Name, err)
-			}
-		}
-		if err := x.lookForOwn(ctx, &v); err != nil {
-			return nil, err
-		}
-		turn(&v, string(image.ID))
-		x.remake(&v)
-		v.Kind, v.Filesystem, v.ImageBytes, v.BytesTotal, v.Leaving = string(image.Kind), image.Filesystem, image.Size, image.Size, false
-		v.Taken = moment(image.Taken)
 		volumes = append(volumes, v)
 	}
 	for _, v := range there {
@@ -93,6 +74,54 @@ func (x *run) nextVolumes(ctx context.Context, point snapshot.RecoveryPoint, ins
 		volumes = append(volumes, v)
 	}
 	return volumes, nil
+}
+
+// nextVolume is one of them, and was is what is known of it already; nil for nothing.
+func (x *run) nextVolume(ctx context.Context, point snapshot.RecoveryPoint, instructions workload.Instructions, c api.StandbyClaim, was *api.StandbyVolume) (api.StandbyVolume, error) {
+	if c.Moved != nil {
+		v, err := x.nextMoved(c, was)
+		if err == nil {
+			err = x.placeVolume(&v, instructions)
+		}
+		return v, err
+	}
+	v := api.StandbyVolume{Namespace: c.Namespace, Name: c.Name}
+	if was != nil && !was.Moved {
+		v = *was
+	}
+	image, err := imageOf(point, c)
+	if err != nil {
+		return v, err
+	}
+	if v.Kind != "" && v.Kind != string(image.Kind) {
+		return v, fmt.Errorf("%w: claim %s/%s came as %s and comes as %s now: delete Standby %s, so that its volume is made anew, or move it by the method that it came by",
+			errRefused, c.Namespace, c.Name, v.Kind, image.Kind, x.s.Name)
+	}
+	if err := x.lookAtClaim(ctx, &v); err != nil {
+		return v, err
+	}
+	if err := x.placeVolume(&v, instructions); err != nil {
+		return v, err
+	}
+	if err := x.lookForOwn(ctx, &v); err != nil {
+		return v, err
+	}
+	turn(&v, string(image.ID))
+	x.remake(&v)
+	v.Kind, v.Filesystem, v.ImageBytes, v.BytesTotal, v.Leaving = string(image.Kind), image.Filesystem, image.Size, image.Size, false
+	v.Taken = moment(image.Taken)
+	return v, nil
+}
+
+// placeVolume says into which namespace of this cluster a claim goes.
+func (x *run) placeVolume(v *api.StandbyVolume, instructions workload.Instructions) error {
+	if v.Into = instructions.Namespaces[v.Namespace]; v.Into == "" {
+		return nil
+	}
+	if err := x.policy().CoverNamespace(v.Into); err != nil {
+		return fmt.Errorf("%w: claim %s/%s: %w", errRefused, v.Namespace, v.Name, err)
+	}
+	return nil
 }
 
 // turn gives a volume the image that it shall hold. One that is halfway between

@@ -26,6 +26,9 @@ func (s *session) Begin(ctx context.Context, b migrate.Begin) error {
 	if err := s.admit(b.Application, b.Namespaces, b.Volumes); err != nil {
 		return err
 	}
+	if err := s.admitMoved(b); err != nil {
+		return err
+	}
 	if err := s.startedHere(ctx, b.Application); err != nil {
 		return err
 	}
@@ -105,6 +108,7 @@ func (s *session) specOf(b migrate.Begin) api.StandbySpec {
 		spec.Volumes = append(spec.Volumes, api.StandbyClaim{
 			Namespace: c.Namespace, Name: c.Name, StorageClass: c.StorageClass, VolumeMode: c.VolumeMode,
 			AccessModes: c.AccessModes, SizeBytes: c.SizeBytes, SourceVolume: c.Volume,
+			Moved: rawOf(c.Moved),
 		})
 	}
 	return spec

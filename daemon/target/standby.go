@@ -143,7 +143,7 @@ func (x *run) observe(ctx context.Context) (migrate.ObservedStandby, error) {
 		if v.Leaving {
 			continue
 		}
-		volume := migrate.StandbyVolume{Name: v.Namespace + "/" + v.Name, Holds: v.Wants != "" && v.Image == v.Wants, HandedOver: v.HandedOver, Adopting: v.Adopting}
+		volume := migrate.StandbyVolume{Name: v.Namespace + "/" + v.Name, Holds: v.Moved || v.Wants != "" && v.Image == v.Wants, HandedOver: v.HandedOver, Adopting: v.Adopting}
 		if v.Failed {
 			volume.Failed = v.Reason
 		}

@@ -85,7 +85,8 @@ func (x *run) restorePolicies(ctx context.Context) error {
 	for i := range volumes {
 		pv := &volumes[i]
 		policy := pv.Annotations[annotationReclaim]
-		if policy == "" {
+		// The source may still want what was handed over.
+		if policy == "" || pv.Annotations[annotationMoved] != "" {
 			continue
 		}
 		before := pv.DeepCopy()
@@ -191,13 +192,17 @@ func (x *run) takeBackObjects(ctx context.Context) error {
 // dropVolumes deletes the volumes that were made for the application, with
 // their storage: they hold a copy of what is in the repository, and no pod ran.
 func (x *run) dropVolumes(ctx context.Context) (bool, error) {
+	noneMoved, err := x.dropMoved(ctx)
+	if err != nil {
+		return false, err
+	}
 	volumes, err := x.madeVolumes(ctx)
 	if err != nil {
 		return false, err
 	}
 	for i := range volumes {
 		pv := &volumes[i]
-		if pv.Status.Phase == corev1.VolumeBound {
+		if pv.Annotations[annotationMoved] != "" || pv.Status.Phase == corev1.VolumeBound {
 			continue // Its claim is being undone.
 		}
 		if pv.Annotations[annotationAdopted] != "" {
@@ -218,5 +223,5 @@ func (x *run) dropVolumes(ctx context.Context) (bool, error) {
 			return false, fmt.Errorf("delete volume %s: %w", pv.Name, err)
 		}
 	}
-	return len(volumes) == 0, nil
+	return noneMoved && len(volumes) == 0, nil
 }

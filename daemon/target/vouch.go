@@ -44,15 +44,37 @@ func (s *session) Vouch(ctx context.Context, v migrate.Vouch) error {
 	if err := s.policyOf(s.peer).CoverNamespace(standby.Spec.Namespaces...); err != nil {
 		return err
 	}
+	moved, err := vouchedMoved(&standby, v.Moved)
+	if err != nil {
+		return err
+	}
 	if was := standby.Spec.Vouched; was != nil && was.Round == v.Round && was.PairID == s.peer.PairID {
 		return nil
 	}
 	before := standby.DeepCopy()
-	standby.Spec.Vouched = &api.StandbyVouch{PairID: s.peer.PairID, Round: v.Round}
+	standby.Spec.Vouched = &api.StandbyVouch{PairID: s.peer.PairID, Round: v.Round, Moved: moved}
 	if err := s.Client.Patch(ctx, &standby, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return fmt.Errorf("note who vouches for Standby %s: %w", name, err)
 	}
 	return nil
+}
+
+// vouchedMoved is the digest of the volumes that are handed over where the caller
+// answers for those that the round has, and not for others.
+func vouchedMoved(standby *api.Standby, claims []migrate.Claim) (string, error) {
+	asked, err := digestAsked(claims)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", pairing.ErrRequest, err)
+	}
+	held, err := digestHeld(standby)
+	if err != nil {
+		return "", fmt.Errorf("%w: round %s: %w", pairing.ErrRequest, standby.Spec.Round, err)
+	}
+	if asked != held {
+		return "", fmt.Errorf("round %s of %s: action Move: %w: the volumes that the round was begun with are not those that are vouched for",
+			standby.Spec.Round, standby.Spec.Application, pairing.ErrRequest)
+	}
+	return held, nil
 }
 
 // sameCluster refuses a pair that is not of the caller's own cluster.
