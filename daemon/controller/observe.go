@@ -55,7 +55,7 @@ type claim struct {
 	// moved is true for a volume that is handed over and not read.
 	moved   bool
 	refused string
-	warning    string
+	warning string
 }
 
 func (x *run) has(condition string) bool {

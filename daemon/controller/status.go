@@ -21,7 +21,7 @@ const (
 	reasonVolume   = "Migration successful for volume"
 	// reasonHandedOver is Godwit's own, for a volume that is not copied.
 	reasonHandedOver = "The volume is handed over without a copy."
-	eventSuccess   = "Successful"
+	eventSuccess     = "Successful"
 )
 
 func (x *run) mark(condition, reason, message string) {

@@ -10,7 +10,7 @@ import (
 )
 
 // TestVolumeRules leaves one claim out, gives another a larger volume of another
-// class, and refuses what would make one smaller or is not served.
+// class, and refuses what would make one smaller.
 func TestVolumeRules(t *testing.T) {
 	r := newRig(t)
 	r.claim("data")
@@ -38,7 +38,6 @@ func TestVolumeRules(t *testing.T) {
 		says string
 	}{
 		{"smaller", api.VolumeRule{Name: "data", Size: &smaller}, "a volume never gets smaller"},
-		{"handed", api.VolumeRule{Name: r.ns + "/data", Action: api.VolumeMove}, "does not serve action Move"},
 		{"files", api.VolumeRule{Name: "data", Method: api.MethodFilesystem}, ""},
 	} {
 		name := c.name
