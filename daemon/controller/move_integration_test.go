@@ -205,7 +205,7 @@ func TestMoveWithoutQuiesce(t *testing.T) {
 	r.migration("move", func(s *api.MigrationSpec) { handing(s); s.Quiesce = nil })
 	r.until("move", "asked", is(checked))
 	pod := r.workloads("files")
-	m := r.until("move", "its end", func(m *api.Migration) bool { return m.Status.Stage == api.MigrationStageFinal })
+	m := r.until("move", "its end", ended)
 	if m.Status.Status != api.MigrationStatusFailed || ready(m).Reason != "VolumeInUse" || len(r.target.begun) > 0 {
 		t.Fatalf("%+v", m.Status)
 	}

@@ -66,7 +66,8 @@ func (s *session) checkClasses(ctx context.Context, claims []migrate.Claim) ([]m
 	}
 	var missing alike
 	for _, c := range claims {
-		if slices.ContainsFunc(classes.Items, func(class storagev1.StorageClass) bool {
+		// To a volume that is there, a class is only a name.
+		if len(c.Moved) > 0 || slices.ContainsFunc(classes.Items, func(class storagev1.StorageClass) bool {
 			return class.Name == c.StorageClass || c.StorageClass == "" && class.Annotations[annotationDefaultClass] == "true"
 		}) {
 			continue

@@ -337,3 +337,19 @@ func (s *session) hasNodeFor(ctx context.Context, spec corev1.PersistentVolumeSp
 	}
 	return false, nil
 }
+
+// checkAllMoved looks at the volumes that are handed over.
+func (s *session) checkAllMoved(ctx context.Context, claims []migrate.Claim) ([]migrate.Problem, error) {
+	var problems []migrate.Problem
+	for _, c := range claims {
+		if len(c.Moved) == 0 {
+			continue
+		}
+		found, err := s.checkMoved(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		problems = append(problems, found...)
+	}
+	return problems, nil
+}

@@ -71,6 +71,7 @@ func (v *victim) noVolume(t *testing.T, but ...string) {
 // namespace brings none, whatever it says, and finds out nothing of the cluster.
 func TestMoveAttacks(t *testing.T) {
 	v := newVictim(t)
+	v.agent.Holds = &played{}
 	a, admin := v.pair(t, pairing.Scope{Namespaces: []string{"cms"}}), v.pair(t, pairing.Scope{Admin: true})
 	tenants := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "of-the-shop"}}
 	if err := json.Unmarshal(storageOf(t, handle("d", "shop-data")), &tenants.Spec); err != nil {

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/godwit-io/godwit/cmd/godwitctl/internal/quantity"
+	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/daemon/workload"
 )
 
@@ -70,7 +71,11 @@ func (s *session) showPlans(plans []planned, all bool) error {
 func volumeLines(plan planned) []string {
 	var lines []string
 	for _, v := range plan.Volumes {
-		line := fmt.Sprintf("  volume %s/%s  %s  %s", v.Namespace, v.PersistentVolumeClaim, quantity.Bytes(v.BytesTotal), v.Method)
+		how := string(v.Method)
+		if v.Action == api.VolumeMove {
+			how = string(v.Action)
+		}
+		line := fmt.Sprintf("  volume %s/%s  %s  %s", v.Namespace, v.PersistentVolumeClaim, quantity.Bytes(v.BytesTotal), how)
 		if v.MethodReason != "" {
 			line += " (" + v.MethodReason + ")"
 		}
