@@ -282,7 +282,7 @@ func (x *run) undoSource(ctx context.Context) error {
 	if x.moves() && x.observed.Sealed && cleared != nil && cleared.Reason == reasonGaveUp {
 		const said = "the target could not be asked whether it has the volumes that were handed over: they stay retained, and what was stopped here stays so: look there for PersistentVolumes with annotation " +
 			annotationMoved + ", and start the source by hand once it has none"
-		x.warn(conditionUnclear, said)
+		x.warn(conditionUnclear, "%s", said)
 		x.mark(conditionUnclear, reasonGaveUp, said)
 		return nil
 	}

@@ -13,6 +13,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -35,7 +36,7 @@ func Of(spec corev1.PersistentVolumeSpec) (corev1.PersistentVolumeSpec, error) {
 	case hostOf(spec) != "":
 		return kept, fmt.Errorf("its storage is on node %s alone", hostOf(spec))
 	case kind == "csi" && (spec.CSI.Driver == "" || spec.CSI.VolumeHandle == ""), kind == "nfs" && (spec.NFS.Server == "" || spec.NFS.Path == ""):
-		return kept, fmt.Errorf("its volume does not say where its storage is")
+		return kept, errors.New("its volume does not say where its storage is")
 	}
 	return kept, nil
 }
@@ -102,7 +103,7 @@ func Unpack(data []byte) (corev1.PersistentVolumeSpec, error) {
 		return kept, err
 	}
 	if !equality.Semantic.DeepEqual(kept, spec) {
-		return kept, fmt.Errorf("the spec of the volume says more than where its storage is")
+		return kept, errors.New("the spec of the volume says more than where its storage is")
 	}
 	return kept, nil
 }
