@@ -211,13 +211,14 @@ func (a *attacker) smuggled(t *testing.T) {
 			s.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimDelete
 		},
 	} {
-		ref := a.seal(t, "cms/smuggled", "r1", nil)
+		ref := migrate.RoundRef{Application: "cms/smuggled", Round: "r1", Namespaces: []string{"cms"}}
 		if err := a.target.Begin(t.Context(), migrate.Begin{RoundRef: ref, Volumes: []migrate.Claim{handed(storageOf(t, change))}}); !errors.Is(err, pairing.ErrRequest) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	for name, b := range map[string]migrate.Begin{"staged": {Stage: true}, "activated": {Activate: true}} {
-		b.RoundRef, b.Volumes = a.seal(t, "cms/smuggled", "r1", nil), []migrate.Claim{handed(storageOf(t, nil))}
+		b.RoundRef = migrate.RoundRef{Application: "cms/smuggled", Round: "r1", Namespaces: []string{"cms"}}
+		b.Volumes = []migrate.Claim{handed(storageOf(t, nil))}
 		if err := a.target.Begin(t.Context(), b); !errors.Is(err, pairing.ErrRequest) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -854,9 +854,12 @@ type BeginRequest struct {
 	// source's rounds are refused from then on.
 	Activate bool `protobuf:"varint,10,opt,name=activate,proto3" json:"activate,omitempty"`
 	// schedule made the round; unset for none.
-	Schedule      *Schedule `protobuf:"bytes,11,opt,name=schedule,proto3" json:"schedule,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Schedule *Schedule `protobuf:"bytes,11,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	// patience_seconds is how long the target may get no further before it gives the
+	// round up; no limit when 0.
+	PatienceSeconds int64 `protobuf:"varint,12,opt,name=patience_seconds,json=patienceSeconds,proto3" json:"patience_seconds,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *BeginRequest) Reset() {
@@ -964,6 +967,13 @@ func (x *BeginRequest) GetSchedule() *Schedule {
 		return x.Schedule
 	}
 	return nil
+}
+
+func (x *BeginRequest) GetPatienceSeconds() int64 {
+	if x != nil {
+		return x.PatienceSeconds
+	}
+	return 0
 }
 
 // Schedule is what the target shows of a schedule of the source.
@@ -1476,6 +1486,7 @@ type StatusResponse struct {
 	Resources []*ResourceStatus `protobuf:"bytes,4,rep,name=resources,proto3" json:"resources,omitempty"`
 	// first_ready is when the application's first pod was ready.
 	FirstReady    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=first_ready,json=firstReady,proto3" json:"first_ready,omitempty"`
+	Retries       []*Retry               `protobuf:"bytes,6,rep,name=retries,proto3" json:"retries,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1545,6 +1556,100 @@ func (x *StatusResponse) GetFirstReady() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *StatusResponse) GetRetries() []*Retry {
+	if x != nil {
+		return x.Retries
+	}
+	return nil
+}
+
+// Retry tells how often one thing was tried again, and why.
+type Retry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Stage string                 `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
+	// volume is namespace/name of a claim on the source; empty for what no node did.
+	Volume string `protobuf:"bytes,2,opt,name=volume,proto3" json:"volume,omitempty"`
+	Count  int32  `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	// reason is why, the last time.
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	First         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=first,proto3" json:"first,omitempty"`
+	Last          *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retry) Reset() {
+	*x = Retry{}
+	mi := &file_godwit_v1_target_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retry) ProtoMessage() {}
+
+func (x *Retry) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_target_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retry.ProtoReflect.Descriptor instead.
+func (*Retry) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Retry) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
+}
+
+func (x *Retry) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *Retry) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Retry) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Retry) GetFirst() *timestamppb.Timestamp {
+	if x != nil {
+		return x.First
+	}
+	return nil
+}
+
+func (x *Retry) GetLast() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
 type CancelRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Application string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
@@ -1552,14 +1657,17 @@ type CancelRequest struct {
 	Namespaces  []string               `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
 	// whole drops the standby, whatever round it holds, with every volume that was
 	// never handed over.
-	Whole         bool `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
+	Whole bool `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
+	// unfinished says that the caller never saw the round reached: one that was is taken
+	// back, with what was written since.
+	Unfinished    bool `protobuf:"varint,5,opt,name=unfinished,proto3" json:"unfinished,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_godwit_v1_target_proto_msgTypes[19]
+	mi := &file_godwit_v1_target_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1679,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[19]
+	mi := &file_godwit_v1_target_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1692,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{19}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CancelRequest) GetApplication() string {
@@ -1615,6 +1723,13 @@ func (x *CancelRequest) GetWhole() bool {
 	return false
 }
 
+func (x *CancelRequest) GetUnfinished() bool {
+	if x != nil {
+		return x.Unfinished
+	}
+	return false
+}
+
 type CancelResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// done is false while clean-up is still running.
@@ -1625,7 +1740,7 @@ type CancelResponse struct {
 
 func (x *CancelResponse) Reset() {
 	*x = CancelResponse{}
-	mi := &file_godwit_v1_target_proto_msgTypes[20]
+	mi := &file_godwit_v1_target_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1637,7 +1752,7 @@ func (x *CancelResponse) String() string {
 func (*CancelResponse) ProtoMessage() {}
 
 func (x *CancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[20]
+	mi := &file_godwit_v1_target_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1650,7 +1765,7 @@ func (x *CancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResponse.ProtoReflect.Descriptor instead.
 func (*CancelResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{20}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CancelResponse) GetDone() bool {
@@ -1675,7 +1790,7 @@ type RollBackRequest struct {
 
 func (x *RollBackRequest) Reset() {
 	*x = RollBackRequest{}
-	mi := &file_godwit_v1_target_proto_msgTypes[21]
+	mi := &file_godwit_v1_target_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1802,7 @@ func (x *RollBackRequest) String() string {
 func (*RollBackRequest) ProtoMessage() {}
 
 func (x *RollBackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[21]
+	mi := &file_godwit_v1_target_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1815,7 @@ func (x *RollBackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollBackRequest.ProtoReflect.Descriptor instead.
 func (*RollBackRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{21}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RollBackRequest) GetApplication() string {
@@ -1751,7 +1866,7 @@ type RollBackResponse struct {
 
 func (x *RollBackResponse) Reset() {
 	*x = RollBackResponse{}
-	mi := &file_godwit_v1_target_proto_msgTypes[22]
+	mi := &file_godwit_v1_target_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1763,7 +1878,7 @@ func (x *RollBackResponse) String() string {
 func (*RollBackResponse) ProtoMessage() {}
 
 func (x *RollBackResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[22]
+	mi := &file_godwit_v1_target_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1776,7 +1891,7 @@ func (x *RollBackResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollBackResponse.ProtoReflect.Descriptor instead.
 func (*RollBackResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{22}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RollBackResponse) GetDone() bool {
@@ -1879,7 +1994,7 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"\x11PreflightResponse\x12.\n" +
 	"\bproblems\x18\x01 \x03(\v2\x12.godwit.v1.ProblemR\bproblems\x12\x18\n" +
 	"\adetails\x18\x02 \x01(\fR\adetails\x12/\n" +
-	"\x06served\x18\x03 \x03(\v2\x17.godwit.v1.KindVersionsR\x06served\"\x90\x03\n" +
+	"\x06served\x18\x03 \x03(\v2\x17.godwit.v1.KindVersionsR\x06served\"\xbb\x03\n" +
 	"\fBeginRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\tR\x05round\x12\x1e\n" +
@@ -1895,7 +2010,8 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"awaitVouch\x12\x1a\n" +
 	"\bactivate\x18\n" +
 	" \x01(\bR\bactivate\x12/\n" +
-	"\bschedule\x18\v \x01(\v2\x13.godwit.v1.ScheduleR\bschedule\"u\n" +
+	"\bschedule\x18\v \x01(\v2\x13.godwit.v1.ScheduleR\bschedule\x12)\n" +
+	"\x10patience_seconds\x18\f \x01(\x03R\x0fpatienceSeconds\"u\n" +
 	"\bSchedule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06policy\x18\x02 \x01(\tR\x06policy\x12!\n" +
@@ -1939,21 +2055,32 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"\x04name\x18\x05 \x01(\tR\x04name\x12\x16\n" +
 	"\x06status\x18\x06 \x01(\tR\x06status\x12\x16\n" +
 	"\x06reason\x18\a \x01(\tR\x06reason\x12%\n" +
-	"\x0etransformed_by\x18\b \x03(\tR\rtransformedBy\"\xe9\x01\n" +
+	"\x0etransformed_by\x18\b \x03(\tR\rtransformedBy\"\x95\x02\n" +
 	"\x0eStatusResponse\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x121\n" +
 	"\avolumes\x18\x03 \x03(\v2\x17.godwit.v1.VolumeStatusR\avolumes\x127\n" +
 	"\tresources\x18\x04 \x03(\v2\x19.godwit.v1.ResourceStatusR\tresources\x12;\n" +
 	"\vfirst_ready\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"firstReady\"}\n" +
+	"firstReady\x12*\n" +
+	"\aretries\x18\x06 \x03(\v2\x10.godwit.v1.RetryR\aretries\"\xc5\x01\n" +
+	"\x05Retry\x12\x14\n" +
+	"\x05stage\x18\x01 \x01(\tR\x05stage\x12\x16\n" +
+	"\x06volume\x18\x02 \x01(\tR\x06volume\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x05R\x05count\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x120\n" +
+	"\x05first\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05first\x12.\n" +
+	"\x04last\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04last\"\x9d\x01\n" +
 	"\rCancelRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\tR\x05round\x12\x1e\n" +
 	"\n" +
 	"namespaces\x18\x03 \x03(\tR\n" +
 	"namespaces\x12\x14\n" +
-	"\x05whole\x18\x04 \x01(\bR\x05whole\"$\n" +
+	"\x05whole\x18\x04 \x01(\bR\x05whole\x12\x1e\n" +
+	"\n" +
+	"unfinished\x18\x05 \x01(\bR\n" +
+	"unfinished\"$\n" +
 	"\x0eCancelResponse\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\bR\x04done\"\xa4\x01\n" +
 	"\x0fRollBackRequest\x12 \n" +
@@ -1991,7 +2118,7 @@ func file_godwit_v1_target_proto_rawDescGZIP() []byte {
 	return file_godwit_v1_target_proto_rawDescData
 }
 
-var file_godwit_v1_target_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_godwit_v1_target_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_godwit_v1_target_proto_goTypes = []any{
 	(*FailOverRequest)(nil),       // 0: godwit.v1.FailOverRequest
 	(*FailOverResponse)(nil),      // 1: godwit.v1.FailOverResponse
@@ -2012,18 +2139,19 @@ var file_godwit_v1_target_proto_goTypes = []any{
 	(*VolumeStatus)(nil),          // 16: godwit.v1.VolumeStatus
 	(*ResourceStatus)(nil),        // 17: godwit.v1.ResourceStatus
 	(*StatusResponse)(nil),        // 18: godwit.v1.StatusResponse
-	(*CancelRequest)(nil),         // 19: godwit.v1.CancelRequest
-	(*CancelResponse)(nil),        // 20: godwit.v1.CancelResponse
-	(*RollBackRequest)(nil),       // 21: godwit.v1.RollBackRequest
-	(*RollBackResponse)(nil),      // 22: godwit.v1.RollBackResponse
-	nil,                           // 23: godwit.v1.HookJob.FilesEntry
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*Retry)(nil),                 // 19: godwit.v1.Retry
+	(*CancelRequest)(nil),         // 20: godwit.v1.CancelRequest
+	(*CancelResponse)(nil),        // 21: godwit.v1.CancelResponse
+	(*RollBackRequest)(nil),       // 22: godwit.v1.RollBackRequest
+	(*RollBackResponse)(nil),      // 23: godwit.v1.RollBackResponse
+	nil,                           // 24: godwit.v1.HookJob.FilesEntry
+	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
 }
 var file_godwit_v1_target_proto_depIdxs = []int32{
 	2,  // 0: godwit.v1.PreflightRequest.volumes:type_name -> godwit.v1.VolumeClaim
 	7,  // 1: godwit.v1.PreflightRequest.kinds:type_name -> godwit.v1.KindVersions
 	4,  // 2: godwit.v1.PreflightRequest.hooks:type_name -> godwit.v1.HookJob
-	23, // 3: godwit.v1.HookJob.files:type_name -> godwit.v1.HookJob.FilesEntry
+	24, // 3: godwit.v1.HookJob.files:type_name -> godwit.v1.HookJob.FilesEntry
 	4,  // 4: godwit.v1.HookRequest.job:type_name -> godwit.v1.HookJob
 	8,  // 5: godwit.v1.PreflightResponse.problems:type_name -> godwit.v1.Problem
 	7,  // 6: godwit.v1.PreflightResponse.served:type_name -> godwit.v1.KindVersions
@@ -2032,28 +2160,31 @@ var file_godwit_v1_target_proto_depIdxs = []int32{
 	2,  // 9: godwit.v1.VouchRequest.moved:type_name -> godwit.v1.VolumeClaim
 	16, // 10: godwit.v1.StatusResponse.volumes:type_name -> godwit.v1.VolumeStatus
 	17, // 11: godwit.v1.StatusResponse.resources:type_name -> godwit.v1.ResourceStatus
-	24, // 12: godwit.v1.StatusResponse.first_ready:type_name -> google.protobuf.Timestamp
-	3,  // 13: godwit.v1.TargetService.Preflight:input_type -> godwit.v1.PreflightRequest
-	10, // 14: godwit.v1.TargetService.Begin:input_type -> godwit.v1.BeginRequest
-	15, // 15: godwit.v1.TargetService.Status:input_type -> godwit.v1.StatusRequest
-	19, // 16: godwit.v1.TargetService.Cancel:input_type -> godwit.v1.CancelRequest
-	13, // 17: godwit.v1.TargetService.Vouch:input_type -> godwit.v1.VouchRequest
-	5,  // 18: godwit.v1.TargetService.Hook:input_type -> godwit.v1.HookRequest
-	21, // 19: godwit.v1.TargetService.RollBack:input_type -> godwit.v1.RollBackRequest
-	0,  // 20: godwit.v1.TargetService.FailOver:input_type -> godwit.v1.FailOverRequest
-	9,  // 21: godwit.v1.TargetService.Preflight:output_type -> godwit.v1.PreflightResponse
-	12, // 22: godwit.v1.TargetService.Begin:output_type -> godwit.v1.BeginResponse
-	18, // 23: godwit.v1.TargetService.Status:output_type -> godwit.v1.StatusResponse
-	20, // 24: godwit.v1.TargetService.Cancel:output_type -> godwit.v1.CancelResponse
-	14, // 25: godwit.v1.TargetService.Vouch:output_type -> godwit.v1.VouchResponse
-	6,  // 26: godwit.v1.TargetService.Hook:output_type -> godwit.v1.HookResponse
-	22, // 27: godwit.v1.TargetService.RollBack:output_type -> godwit.v1.RollBackResponse
-	1,  // 28: godwit.v1.TargetService.FailOver:output_type -> godwit.v1.FailOverResponse
-	21, // [21:29] is the sub-list for method output_type
-	13, // [13:21] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	25, // 12: godwit.v1.StatusResponse.first_ready:type_name -> google.protobuf.Timestamp
+	19, // 13: godwit.v1.StatusResponse.retries:type_name -> godwit.v1.Retry
+	25, // 14: godwit.v1.Retry.first:type_name -> google.protobuf.Timestamp
+	25, // 15: godwit.v1.Retry.last:type_name -> google.protobuf.Timestamp
+	3,  // 16: godwit.v1.TargetService.Preflight:input_type -> godwit.v1.PreflightRequest
+	10, // 17: godwit.v1.TargetService.Begin:input_type -> godwit.v1.BeginRequest
+	15, // 18: godwit.v1.TargetService.Status:input_type -> godwit.v1.StatusRequest
+	20, // 19: godwit.v1.TargetService.Cancel:input_type -> godwit.v1.CancelRequest
+	13, // 20: godwit.v1.TargetService.Vouch:input_type -> godwit.v1.VouchRequest
+	5,  // 21: godwit.v1.TargetService.Hook:input_type -> godwit.v1.HookRequest
+	22, // 22: godwit.v1.TargetService.RollBack:input_type -> godwit.v1.RollBackRequest
+	0,  // 23: godwit.v1.TargetService.FailOver:input_type -> godwit.v1.FailOverRequest
+	9,  // 24: godwit.v1.TargetService.Preflight:output_type -> godwit.v1.PreflightResponse
+	12, // 25: godwit.v1.TargetService.Begin:output_type -> godwit.v1.BeginResponse
+	18, // 26: godwit.v1.TargetService.Status:output_type -> godwit.v1.StatusResponse
+	21, // 27: godwit.v1.TargetService.Cancel:output_type -> godwit.v1.CancelResponse
+	14, // 28: godwit.v1.TargetService.Vouch:output_type -> godwit.v1.VouchResponse
+	6,  // 29: godwit.v1.TargetService.Hook:output_type -> godwit.v1.HookResponse
+	23, // 30: godwit.v1.TargetService.RollBack:output_type -> godwit.v1.RollBackResponse
+	1,  // 31: godwit.v1.TargetService.FailOver:output_type -> godwit.v1.FailOverResponse
+	24, // [24:32] is the sub-list for method output_type
+	16, // [16:24] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_godwit_v1_target_proto_init() }
@@ -2067,7 +2198,7 @@ func file_godwit_v1_target_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_godwit_v1_target_proto_rawDesc), len(file_godwit_v1_target_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
