@@ -61,7 +61,7 @@ func (x *run) stopSource(ctx context.Context) error {
 		return err
 	}
 	if user != "" {
-		x.users = users
+		x.users = max(users, 1) // A node that has it attached counts too.
 		x.waiting("Quiescing", user)
 		return nil
 	}

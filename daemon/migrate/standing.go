@@ -45,7 +45,7 @@ func WaitOf(o Observed, a Action) WaitKind {
 		return WaitUnreachable
 	case AskEpoch, Admit, AskTarget, CollectObjects, SealRound:
 		return WaitUnreachable
-	case StopSource:
+	case StopSource, RetainVolumes:
 		return WaitQuiesce
 	case RunPreRule, ReleaseHold, RunPostRule:
 		return WaitRules
