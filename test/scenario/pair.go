@@ -14,14 +14,14 @@ const locationName = "relay"
 
 // Pair lets the source move the namespace to the target, as a user would: a
 // BackupLocation on both sides, a ClusterPair printed by the target and applied
-// to the source, and both statuses Ready.
-func (g *Ground) Pair(ctx context.Context, namespace, name string) error {
+// to the source, and both statuses Ready. Flags go to the target's godwitctl.
+func (g *Ground) Pair(ctx context.Context, namespace, name string, flags ...string) error {
 	for _, c := range []Cluster{g.Source, g.Target} {
 		if err := g.EnsureLocation(ctx, c, namespace, g.Store); err != nil {
 			return err
 		}
 	}
-	printed, err := g.Godwitctl(ctx, g.Target, "-n", namespace, "generate", "clusterpair", name)
+	printed, err := g.Godwitctl(ctx, g.Target, append([]string{"-n", namespace, "generate", "clusterpair", name}, flags...)...)
 	if err != nil {
 		return err
 	}
