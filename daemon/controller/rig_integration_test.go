@@ -249,6 +249,8 @@ func (remote) Leave(string)                                                   {}
 // target keeps to what migrate.Target promises: its calls can be repeated, and a
 // round that was never begun is unknown.
 type target struct {
+	// resources are what it says that it applied.
+	resources []migrate.TargetResource
 	mu       sync.Mutex
 	rounds   map[string]migrate.TargetStatus
 	begun    []migrate.Begin
@@ -330,7 +332,7 @@ func (t *target) Status(_ context.Context, r migrate.RoundRef) (migrate.TargetSt
 	if _, known := t.rounds[r.Application+"@"+r.Round]; !known {
 		return migrate.TargetStatus{}, migrate.ErrUnknownRound
 	}
-	return migrate.TargetStatus{Phase: t.phase, FirstReady: t.firstReady, Retries: t.retries}, nil
+	return migrate.TargetStatus{Phase: t.phase, FirstReady: t.firstReady, Retries: t.retries, Resources: t.resources}, nil
 }
 
 func (t *target) Hook(_ context.Context, h migrate.Hook) (migrate.HookResult, error) {

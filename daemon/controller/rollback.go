@@ -106,6 +106,11 @@ func (x *run) rolledBack(message string) {
 	for i := range s.Volumes {
 		s.Volumes[i].Status, s.Volumes[i].Reason = api.MigrationStatusRolledBack, "the target's volume was taken back"
 	}
+	for i := range s.Resources {
+		if r := &s.Resources[i]; r.Status == api.MigrationStatusSuccessful {
+			r.Status, r.Reason = api.MigrationStatusRolledBack, "what was done to it on the target was taken back"
+		}
+	}
 	said := fmt.Sprintf("the target was taken back, and %d workloads run again on the source: %s", len(s.Quiesced), message)
 	meta.RemoveStatusCondition(&s.Conditions, conditionRollingBack)
 	x.mark(conditionRolledBack, "RolledBack", said)

@@ -8,6 +8,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
+	"github.com/godwit-io/godwit/daemon/migrate"
 )
 
 // rollback asks for a Migration to be taken back.
@@ -36,7 +37,11 @@ func (r *rig) moved() (before map[string]string) {
 // only when the target is through, and doing it again does nothing.
 func TestRollback(t *testing.T) {
 	r := newRig(t)
+	r.target.resources = []migrate.TargetResource{{Version: "v1", Kind: "ConfigMap", Namespace: r.ns, Name: "settings", OK: true}}
 	before := r.moved()
+	if s := r.get("move").Status.Summary; s.Volumes != "1/1" || s.Resources != "1/1" {
+		t.Errorf("moved: %+v", s)
+	}
 	stopped := r.state()
 	r.rollback("move", false)
 	for range 4 {
@@ -45,6 +50,9 @@ func TestRollback(t *testing.T) {
 	}
 	m := r.until("move", "rolled back", func(m *api.Migration) bool { return m.Status.Status == api.MigrationStatusRolledBack })
 	same(t, "rolled back", r.state(), before)
+	if s := m.Status.Summary; s.Volumes != "0/1" || s.Resources != "0/1" {
+		t.Errorf("rolled back: %+v", s)
+	}
 	if meta.IsStatusConditionTrue(m.Status.Conditions, "Complete") || !is("RolledBack")(m) {
 		t.Errorf("conditions %+v", m.Status.Conditions)
 	}

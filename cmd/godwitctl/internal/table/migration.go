@@ -16,12 +16,13 @@ func Migration() Layout {
 	return Layout{
 		Columns: columns(
 			[]string{"Name", "ClusterPair", "Stage", "Status", "Volumes", "Resources", "Created", "Elapsed", "Total Bytes Transferred"},
-			[]string{"Retries", "Message"}),
+			[]string{"Uploaded", "Written", "Retries", "Message"}),
 		Cells: cells(func(m *api.Migration, now time.Time) []any {
 			_, message := ready(m.Status.Conditions, api.ConditionReady)
 			return []any{
 				m.Name, m.Spec.ClusterPair, string(m.Status.Stage), string(m.Status.Status),
 				volumes(m), resources(m), created(m), elapsed(m, now), strconv.FormatInt(bytes(m), 10),
+				sum(m, func(v api.MigrationVolumeInfo) int64 { return v.BytesUploaded }), sum(m, func(v api.MigrationVolumeInfo) int64 { return v.BytesWritten }),
 				retries(m), message,
 			}
 		}),
@@ -88,6 +89,15 @@ func retries(m *api.Migration) string {
 		return "0"
 	}
 	return fmt.Sprintf("%d (%s)", sum, most.Stage)
+}
+
+// sum is of all volumes: what went into the object store, or onto the target's volumes.
+func sum(m *api.Migration, of func(api.MigrationVolumeInfo) int64) string {
+	var n int64
+	for _, v := range m.Status.Volumes {
+		n += of(v)
+	}
+	return quantity.Bytes(n)
 }
 
 // notTold is stork's word for a time that there is not.
