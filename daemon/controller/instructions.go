@@ -232,12 +232,17 @@ func (x *run) askTarget(ctx context.Context) error {
 		return final(reason, "the target would refuse: %s", strings.Join(problems, "; "))
 	}
 	x.m.Status.Status = api.MigrationStatusInProgress
+	x.markChecked(g)
+	return nil
+}
+
+// markChecked tells that nothing is in the way, and what does not come along.
+func (x *run) markChecked(g gathered) {
 	message := "the target can take the application"
 	if hidden := x.tellUnreadable(g); len(hidden) > 0 {
 		message += "; left out, since Godwit may not read it here: " + strings.Join(hidden, ", ")
 	}
 	x.mark(conditionChecked, "NoProblems", message)
-	return nil
 }
 
 // showPlan puts the plan into the status. Of one that is too large the single

@@ -251,13 +251,13 @@ func (remote) Leave(string)                                                   {}
 type target struct {
 	// resources are what it says that it applied.
 	resources []migrate.TargetResource
-	mu       sync.Mutex
-	rounds   map[string]migrate.TargetStatus
-	begun    []migrate.Begin
-	canceled []string
-	problems []migrate.Problem
-	details  []byte
-	asked    []migrate.Preflight
+	mu        sync.Mutex
+	rounds    map[string]migrate.TargetStatus
+	begun     []migrate.Begin
+	canceled  []string
+	problems  []migrate.Problem
+	details   []byte
+	asked     []migrate.Preflight
 	// serves are versions by kind and group; of others, all are served.
 	serves map[string][]string
 	phase  migrate.TargetPhase

@@ -106,21 +106,25 @@ func (r *runner) attempt(ctx context.Context, t *api.VolumeTransfer, told *lates
 		runner: r, transfer: t, repository: repository, progress: told.tell,
 		volumes: published{kubeletDir: r.cfg.KubeletDir, plainFiles: r.cfg.PlainFiles},
 	}
-	switch {
-	case t.Spec.Direction == api.Upload && t.Spec.Mount.Mode == modeBlock:
-		return a.uploadBlocks(ctx)
-	case t.Spec.Direction == api.Upload && t.Spec.Mount.Mode == modeFilesystem:
-		return a.uploadTree(ctx)
-	case t.Spec.Direction == api.Apply && t.Spec.Mount.Mode == modeBlock:
-		return a.applyBlocks(ctx)
-	case t.Spec.Direction == api.Apply && t.Spec.Mount.Mode == modeFilesystem:
-		return a.applyTree(ctx)
-	case t.Spec.Direction == api.Compare && t.Spec.Mount.Mode == modeBlock:
-		return a.compareBlocks(ctx)
-	case t.Spec.Direction == api.Compare && t.Spec.Mount.Mode == modeFilesystem:
-		return a.compareTree(ctx)
+	do, known := a.ways()[way{t.Spec.Direction, t.Spec.Mount.Mode}]
+	if !known {
+		return result{}, final("this daemon knows no transfer with direction %q and mode %q: give controller and nodes the same version", t.Spec.Direction, t.Spec.Mount.Mode)
 	}
-	return result{}, final("this daemon knows no transfer with direction %q and mode %q: give controller and nodes the same version", t.Spec.Direction, t.Spec.Mount.Mode)
+	return do(ctx)
+}
+
+// way is what a transfer is to do.
+type way struct {
+	direction api.TransferDirection
+	mode      string
+}
+
+func (a *attempt) ways() map[way]func(context.Context) (result, error) {
+	return map[way]func(context.Context) (result, error){
+		{api.Upload, modeBlock}: a.uploadBlocks, {api.Upload, modeFilesystem}: a.uploadTree,
+		{api.Apply, modeBlock}: a.applyBlocks, {api.Apply, modeFilesystem}: a.applyTree,
+		{api.Compare, modeBlock}: a.compareBlocks, {api.Compare, modeFilesystem}: a.compareTree,
+	}
 }
 
 // location reads the repository's Secret, past any cache: secrets are kept in

@@ -311,18 +311,9 @@ func (s *session) awaitStandby(ctx context.Context, c client.WithWatch, standby 
 					return true, err
 				}
 			}
-			switch {
-			case meta.IsStatusConditionFalse(now.Status.Conditions, "EpochRaised"):
-				return true, fmt.Errorf("failover of %s failed: %s", now.Spec.Application, now.Status.Message)
-			case now.Status.Activating && now.Status.Phase == api.StandbyFailed:
-				return true, fmt.Errorf("failover of %s failed: %s: name an older round with --to", now.Spec.Application, now.Status.Message)
-			case now.Status.Activating && now.Status.Phase == api.StandbyReady:
-				up = true
-				if chosen := meta.FindStatusCondition(now.Status.Conditions, "Activating"); chosen != nil {
-					by = chosen.Message
-				}
-			}
-			return up, nil
+			var err error
+			up, by, err = activated(now)
+			return up || err != nil, err
 		},
 	}
 	if err := follow.run(ctx); err != nil {
@@ -341,6 +332,23 @@ func (s *session) awaitStandby(ctx context.Context, c client.WithWatch, standby 
 		}
 	}
 	return s.out("Failover of %s completed successfully", standby.Spec.Application)
+}
+
+// activated reports whether the application is up, and by which round; an error says
+// that it will not be.
+func activated(s *api.Standby) (up bool, by string, err error) {
+	switch {
+	case meta.IsStatusConditionFalse(s.Status.Conditions, "EpochRaised"):
+		return false, "", fmt.Errorf("failover of %s failed: %s", s.Spec.Application, s.Status.Message)
+	case s.Status.Activating && s.Status.Phase == api.StandbyFailed:
+		return false, "", fmt.Errorf("failover of %s failed: %s: name an older round with --to", s.Spec.Application, s.Status.Message)
+	case s.Status.Activating && s.Status.Phase == api.StandbyReady:
+		if chosen := meta.FindStatusCondition(s.Status.Conditions, "Activating"); chosen != nil {
+			by = chosen.Message
+		}
+		return true, by, nil
+	}
+	return false, "", nil
 }
 
 func progressOf(s *api.Standby) string {
