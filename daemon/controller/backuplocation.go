@@ -12,6 +12,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
@@ -32,10 +33,15 @@ type BackupLocations struct {
 	Now     func() time.Time
 }
 
+// locationsAtOnce are looked at side by side, so that a store that does not answer keeps no
+// other location waiting.
+const locationsAtOnce = 4
+
 // SetupWithManager registers the reconciler.
 func (r *BackupLocations) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		For(&api.BackupLocation{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		WithOptions(controller.Options{MaxConcurrentReconciles: locationsAtOnce}).
 		Complete(r)
 }
 

@@ -15,6 +15,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
@@ -43,10 +44,15 @@ type ClusterPairs struct {
 	Namespace string
 }
 
+// pairsAtOnce are looked at side by side, so that a target that does not answer keeps no
+// other pair waiting. Each may derive a repository's keys, which takes 64 MiB.
+const pairsAtOnce = 3
+
 // SetupWithManager registers the reconciler.
 func (r *ClusterPairs) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		For(&api.ClusterPair{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
+		WithOptions(controller.Options{MaxConcurrentReconciles: pairsAtOnce}).
 		Complete(r)
 }
 
