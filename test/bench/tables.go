@@ -5,31 +5,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-)
 
-// table is Markdown that also reads well on a terminal.
-func table(rows [][]string) string {
-	widths := make([]int, len(rows[0]))
-	for _, row := range rows {
-		for i, cell := range row {
-			widths[i] = max(widths[i], len([]rune(cell)))
-		}
-	}
-	var b strings.Builder
-	for n, row := range rows {
-		for i, cell := range row {
-			b.WriteString("| " + cell + strings.Repeat(" ", widths[i]-len([]rune(cell))+1))
-		}
-		b.WriteString("|\n")
-		if n == 0 {
-			for _, w := range widths {
-				b.WriteString("| " + strings.Repeat("-", w) + " ")
-			}
-			b.WriteString("|\n")
-		}
-	}
-	return b.String()
-}
+	"github.com/godwit-io/godwit/test/bench/markdown"
+)
 
 func (r *result) goalTable() string {
 	rows := [][]string{{"operation", "compared", "goal", "found", "met", "processor time"}}
@@ -43,7 +21,7 @@ func (r *result) goalTable() string {
 		}
 		rows = append(rows, []string{string(v.Operation), v.Compared, v.Goal, v.Found, met, v.CPU})
 	}
-	return table(rows)
+	return markdown.Table(rows)
 }
 
 // runTable has the medians of every peer.
@@ -66,7 +44,7 @@ func (r *result) runTable() string {
 			sizeText(int64(of(func(m measure) float64 { return float64(m.Sent) }))),
 		})
 	}
-	return table(rows)
+	return markdown.Table(rows)
 }
 
 func (r *result) growthTable() string {
@@ -77,7 +55,7 @@ func (r *result) growthTable() string {
 	for _, p := range r.Growth {
 		rows = append(rows, []string{sizeText(p.Size), fmt.Sprintf("%.2f s", p.Seconds), sizeText(p.Memory), sizeText(p.IndexSent), sizeText(p.DataSent)})
 	}
-	return table(rows)
+	return markdown.Table(rows)
 }
 
 // loadText lists the load averages.

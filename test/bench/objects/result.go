@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/godwit-io/godwit/test/bench/markdown"
 )
 
 const (
@@ -58,7 +60,7 @@ func (r result) goalTable() string {
 	add("peak memory", "< 300 MiB", mebibytes(max(first.Memory, second.Memory)), max(first.Memory, second.Memory) < mostMemory)
 	add("the same again", fmt.Sprintf("< %d s", mostSecondsSecond), fmt.Sprintf("%.1f s", second.Wall), second.Wall < mostSecondsSecond)
 	add("the same again: writes", "none", fmt.Sprint(second.Writes), second.Writes == 0)
-	return table(rows)
+	return markdown.Table(rows)
 }
 
 func (r result) runTable() string {
@@ -68,34 +70,10 @@ func (r result) runTable() string {
 			map[int]string{1: "first", 2: "again"}[m.Round], m.Program, fmt.Sprintf("%.2f s", m.Wall), fmt.Sprintf("%.2f s", m.CPU), mebibytes(m.Memory), fmt.Sprint(m.Writes),
 		})
 	}
-	return table(rows)
+	return markdown.Table(rows)
 }
 
 func mebibytes(n int64) string { return fmt.Sprintf("%.0f MiB", float64(n)/(1<<20)) }
-
-// table is Markdown that also reads well on a terminal.
-func table(rows [][]string) string {
-	widths := make([]int, len(rows[0]))
-	for _, row := range rows {
-		for i, cell := range row {
-			widths[i] = max(widths[i], len([]rune(cell)))
-		}
-	}
-	var b strings.Builder
-	for n, row := range rows {
-		for i, cell := range row {
-			b.WriteString("| " + cell + strings.Repeat(" ", widths[i]-len([]rune(cell))+1))
-		}
-		b.WriteString("|\n")
-		if n == 0 {
-			for _, w := range widths {
-				b.WriteString("| " + strings.Repeat("-", w) + " ")
-			}
-			b.WriteString("|\n")
-		}
-	}
-	return b.String()
-}
 
 // What stands between these in docs/performance.md is this command's; the bench of
 // the engine leaves it as it is.
