@@ -22,7 +22,6 @@ import (
 	"k8s.io/client-go/restmapper"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -60,14 +59,14 @@ type controllerOptions struct {
 	nodeName                                string
 	pairingAddress, advertise, sdkSecret    string
 	certificateTTL, grace                   time.Duration
-	metricsAddress, healthAddress           string
-	leaderElect                             bool
-	mounts                                  []string
-	concurrent, exposures                   int
-	rules, nodeRole                         bool
-	ruleLimit                               time.Duration
-	hooks                                   bool
-	hookRunnerImage                         string
+	processOptions
+	leaderElect           bool
+	mounts                []string
+	concurrent, exposures int
+	rules, nodeRole       bool
+	ruleLimit             time.Duration
+	hooks                 bool
+	hookRunnerImage       string
 }
 
 func controllerCommand() *cobra.Command {
@@ -88,8 +87,7 @@ func controllerCommand() *cobra.Command {
 	f.StringVar(&o.sdkSecret, "sdk-secret", "godwit-sdk", "Secret of --namespace with the issuer and key of the OpenStorage SDK's tokens; without it the SDK is not served")
 	f.DurationVar(&o.certificateTTL, "certificate-ttl", pairing.DefaultCertificateTTL, "how long the certificates of pairs are good; they renew themselves at two thirds")
 	f.DurationVar(&o.grace, "renewal-grace", pairing.DefaultGrace, "how long after its end the holder of a certificate's key can still renew it")
-	f.StringVar(&o.metricsAddress, "metrics-address", ":8080", "address of the metrics; 0 for none")
-	f.StringVar(&o.healthAddress, "health-address", ":8081", "address of /healthz and /readyz")
+	o.processOptions.add(f)
 	f.BoolVar(&o.leaderElect, "leader-elect", false, "let only one of several replicas reconcile")
 	f.IntVar(&o.concurrent, "concurrent", 4, "how many Migrations and standbys advance at once")
 	f.BoolVar(&o.nodeRole, "node-role", false, "let BackupLocations take keys of the role that the nodes or Godwit's service accounts have (useIam); whoever may make BackupLocations then reaches all that the role opens")
@@ -118,6 +116,9 @@ type wiring struct {
 }
 
 func (o controllerOptions) run(ctx context.Context) error {
+	if err := o.boundMemory(); err != nil {
+		return err
+	}
 	w, err := o.wire(ctx)
 	if err != nil {
 		return err
@@ -141,11 +142,6 @@ func newScheme() (*runtime.Scheme, error) {
 	return s, errors.Join(clientgoscheme.AddToScheme(s), snapshotv1.AddToScheme(s), api.AddToScheme(s))
 }
 
-// queues is what both managers tell their controllers. The priority queue of
-// controller-runtime before v0.25 may block for ever when it is shut down
-// (kubernetes-sigs/controller-runtime#3538), and a process that hangs keeps its lease.
-func queues() config.Controller { return config.Controller{UsePriorityQueue: new(false)} }
-
 func (o controllerOptions) wire(ctx context.Context) (*wiring, error) {
 	config, err := ctrl.GetConfig()
 	if err != nil {
@@ -157,7 +153,7 @@ func (o controllerOptions) wire(ctx context.Context) (*wiring, error) {
 		return nil, err
 	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: o.metricsAddress}, HealthProbeBindAddress: o.healthAddress,
+		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: o.metricsAddress}, HealthProbeBindAddress: o.healthAddress, PprofBindAddress: o.profileAddress,
 		LeaderElection: o.leaderElect, LeaderElectionID: "godwit-controller", LeaderElectionNamespace: o.namespace,
 		LeaderElectionReleaseOnCancel: true,
 		Controller:                    queues(),
@@ -278,7 +274,7 @@ func (w *wiring) addReconcilers() error {
 	locations := &controller.BackupLocations{Client: w.mgr.GetClient(), Locator: w.locator, Opener: w.opener, Events: events, Now: time.Now}
 	pairs := &controller.ClusterPairs{
 		Client: w.mgr.GetClient(), Peers: w.store.Peers(), Grants: w.store.Grants(), Exchange: remotes,
-		Locator: w.locator, Opener: w.opener, Passwords: w.opener, Events: events, ClusterID: w.clusterID, Namespace: w.namespace,
+		Locator: w.locator, Opener: w.opener, Checker: w.opener, Passwords: w.opener, Events: events, ClusterID: w.clusterID, Namespace: w.namespace,
 	}
 	migrations := &controller.Migrations{
 		Client: w.mgr.GetClient(), Live: w.mgr.GetAPIReader(), Peers: w.store.Peers(), Remote: remotes, Locator: w.locator, Opener: w.opener,

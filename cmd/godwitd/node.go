@@ -32,11 +32,11 @@ const clusterInfoPoll = time.Second
 
 type nodeOptions struct {
 	nodeName, namespace, kubeletDir, cacheDir string
-	metricsAddress, healthAddress             string
-	changedBlocksAccount, memory              string
-	transfers                                 int
-	patience                                  time.Duration
-	plainFiles                                bool
+	processOptions
+	changedBlocksAccount, memory string
+	transfers                    int
+	patience                     time.Duration
+	plainFiles                   bool
 }
 
 func nodeCommand() *cobra.Command {
@@ -56,14 +56,16 @@ func nodeCommand() *cobra.Command {
 	f.IntVar(&o.transfers, "transfers", 2, "how many transfers run at once")
 	f.StringVar(&o.memory, "memory", "512Mi", "memory that transfers take together for what they read and write")
 	f.BoolVar(&o.plainFiles, "plain-files", false, "take files for devices and folders for mounts, where kubelet cannot mount")
-	f.StringVar(&o.metricsAddress, "metrics-address", ":8080", "address of the metrics; 0 for none")
-	f.StringVar(&o.healthAddress, "health-address", ":8081", "address of /healthz and /readyz")
+	o.processOptions.add(f)
 	return cmd
 }
 
 func (o nodeOptions) run(ctx context.Context) error {
 	if o.nodeName == "" {
 		return errors.New("--node-name is empty: give this node's name")
+	}
+	if err := o.boundMemory(); err != nil {
+		return err
 	}
 	config, err := ctrl.GetConfig()
 	if err != nil {
@@ -77,7 +79,7 @@ func (o nodeOptions) run(ctx context.Context) error {
 		return fmt.Errorf("set up the node: %w", err)
 	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: o.metricsAddress}, HealthProbeBindAddress: o.healthAddress,
+		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: o.metricsAddress}, HealthProbeBindAddress: o.healthAddress, PprofBindAddress: o.profileAddress,
 		Controller: queues(),
 		Cache:      cache.Options{DefaultNamespaces: map[string]cache.Config{o.namespace: {}}},
 		Client:     client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},

@@ -155,11 +155,7 @@ func (w *wiring) checkStorage(ctx context.Context, p pairing.Peer) error {
 	if err != nil {
 		return err
 	}
-	r, err := w.opener.Open(ctx, location, false)
-	if err != nil {
-		return err
-	}
-	return r.Close(ctx)
+	return w.opener.Check(ctx, location, false)
 }
 
 // unelected is a runnable that every replica runs.

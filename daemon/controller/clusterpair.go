@@ -35,6 +35,7 @@ type ClusterPairs struct {
 	Exchange Exchange
 	Locator  Locator
 	Opener   snapshot.Opener
+	Checker  RepositoryChecker
 	// Passwords replaces those of repositories.
 	Passwords snapshot.Passwords
 	Events    Events
@@ -44,8 +45,14 @@ type ClusterPairs struct {
 	Namespace string
 }
 
+// RepositoryChecker makes sure that a repository opens, making it first where there is
+// none and create is set. It may be asked often.
+type RepositoryChecker interface {
+	Check(ctx context.Context, l snapshot.Location, create bool) error
+}
+
 // pairsAtOnce are looked at side by side, so that a target that does not answer keeps no
-// other pair waiting. Each may derive a repository's keys, which takes 64 MiB.
+// other pair waiting.
 const pairsAtOnce = 3
 
 // SetupWithManager registers the reconciler.
@@ -320,12 +327,8 @@ func (r *ClusterPairs) storage(ctx context.Context, p *api.ClusterPair, peer pai
 	if err != nil {
 		return err
 	}
-	repository, err := r.Opener.Open(ctx, loc, peer.MakesRepository())
-	if err != nil {
+	if err := r.Checker.Check(ctx, loc, peer.MakesRepository()); err != nil {
 		return err
-	}
-	if err := repository.Close(ctx); err != nil {
-		return fmt.Errorf("close repository of pair %s: %w", peer.PairID, err)
 	}
 	_, err = r.Locator.EnsureSecret(ctx, peer, location)
 	return err

@@ -71,7 +71,7 @@ func newTwoSides(t *testing.T) *twoSides {
 	joiner := &pairing.Joiner{Peers: s.source.Peers(), Exchange: wire, ClusterID: "east-id", ClusterName: "east", Now: time.Now, Random: rand.Reader}
 	s.pairs = controller.ClusterPairs{
 		Client: s.client, Peers: peers, Grants: s.source.Grants(), Exchange: dyingExchange{rpc.NewRemotes(joiner, wire), s.deaths},
-		Locator: s.locator, Opener: s.opener, Passwords: dyingPasswords{s.opener, s.deaths}, Events: events.NewFakeRecorder(1000),
+		Locator: s.locator, Opener: s.opener, Checker: s.opener, Passwords: dyingPasswords{s.opener, s.deaths}, Events: events.NewFakeRecorder(1000),
 		ClusterID: "east-id", Namespace: east,
 	}
 	return s

@@ -29,10 +29,13 @@ type formatStorage struct {
 	whole, settled bool
 	// foreign are files by another password.
 	foreign formatFiles
+	// derivations bound what this one takes part in until free is called.
+	derivations derivations
+	free        func()
 }
 
-func newFormatStorage(st blob.Storage, l snapshot.Location, formatBlob []byte) *formatStorage {
-	return &formatStorage{Storage: st, password: l.Password, files: formatFiles{Repository: bytes.Clone(formatBlob)}}
+func newFormatStorage(st blob.Storage, l snapshot.Location, formatBlob []byte, d derivations) *formatStorage {
+	return &formatStorage{Storage: st, password: l.Password, files: formatFiles{Repository: bytes.Clone(formatBlob)}, derivations: d, free: func() {}}
 }
 
 // GetBlob reads.
@@ -43,6 +46,9 @@ func (s *formatStorage) GetBlob(ctx context.Context, id blob.ID, offset, length 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.look(ctx); err != nil {
+		return err
+	}
+	if err := s.derive(ctx, id); err != nil {
 		return err
 	}
 	return formatMemory{files: &s.files}.GetBlob(ctx, id, offset, length, out)
@@ -75,6 +81,27 @@ func (s *formatStorage) look(ctx context.Context) error {
 	}
 	s.files = stands
 	return nil
+}
+
+// derive has kopia wait for its turn to derive its key: it opens the first file by it
+// before it reads the second.
+func (s *formatStorage) derive(ctx context.Context, id blob.ID) error {
+	s.free()
+	if id != format.KopiaRepositoryBlobID || s.settled {
+		return nil
+	}
+	free, err := s.derivations.take(ctx)
+	if err == nil {
+		s.free = free
+	}
+	return err
+}
+
+// derived says that kopia derives no key any more.
+func (s *formatStorage) derived() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free()
 }
 
 // settle says that kopia opened by the files.

@@ -34,7 +34,7 @@ const (
 // writes last writes a repository with the same keys, and nothing that either
 // stored is lost. The password is as good a secret as the keys it always
 // protected, since whoever has it reads them from the repository.
-func ensureInitialized(ctx context.Context, st blob.Storage, l snapshot.Location, create bool) ([]byte, error) {
+func (o *Opener) ensureInitialized(ctx context.Context, st blob.Storage, l snapshot.Location, create bool) ([]byte, error) {
 	var found buffer
 	err := st.GetBlob(ctx, format.KopiaRepositoryBlobID, 0, -1, &found)
 	if err == nil {
@@ -46,6 +46,11 @@ func ensureInitialized(ctx context.Context, st blob.Storage, l snapshot.Location
 	if !create {
 		return nil, fmt.Errorf("%w: nothing was ever backed up there, or the prefix is another one", errNoRepository)
 	}
+	derived, err := o.derivations.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer derived()
 	options, err := newOptions(l)
 	if err != nil {
 		return nil, err
@@ -54,7 +59,7 @@ func ensureInitialized(ctx context.Context, st blob.Storage, l snapshot.Location
 	if err != nil && !errors.Is(err, repo.ErrAlreadyInitialized) {
 		return nil, fmt.Errorf("make the repository: %w", err)
 	}
-	return ensureInitialized(ctx, st, l, false)
+	return o.ensureInitialized(ctx, st, l, false)
 }
 
 // readable refuses what another program, or a newer one, put in the

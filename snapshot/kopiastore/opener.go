@@ -51,6 +51,10 @@ type Opener struct {
 	flushBytes int64
 	// sessions are those of all repositories that it opened.
 	sessions *sessions
+	// derivations are those of all repositories that it opens, and sound what opened
+	// lately.
+	derivations derivations
+	sound       *soundness
 	// limiter bounds the traffic with all stores together.
 	limiter *snapshot.Limiter
 	// budget bounds what storing trees holds.
@@ -79,7 +83,8 @@ func WithBudget(b *snapshot.Budget) Option { return func(o *Opener) { o.budget =
 // New returns an Opener. One serves the whole process.
 func New(options ...Option) *Opener {
 	registerOnce.Do(registerStorage)
-	o := &Opener{now: time.Now, flushBytes: flushBytes, sessions: newSessions(), safety: maintenance.SafetyFull, settle: settleTime, formatLife: formatLife}
+	o := &Opener{now: time.Now, flushBytes: flushBytes, sessions: newSessions(), derivations: newDerivations(), sound: newSoundness(),
+		safety: maintenance.SafetyFull, settle: settleTime, formatLife: formatLife}
 	for _, set := range options {
 		set(o)
 	}
@@ -129,11 +134,11 @@ func (o *Opener) open(ctx context.Context, l snapshot.Location, create bool) (_ 
 	if err != nil {
 		return nil, err
 	}
-	formatBlob, err := ensureInitialized(ctx, st, l, create)
+	formatBlob, err := o.ensureInitialized(ctx, st, l, create)
 	if err != nil {
 		return nil, errors.Join(explain(l, err), st.Close(ctx))
 	}
-	files := newFormatStorage(oneList{&sessionStorage{st, o.sessions}}, l, formatBlob)
+	files := newFormatStorage(oneList{&sessionStorage{st, o.sessions}}, l, formatBlob, o.derivations)
 	r := &Repository{
 		location: l, now: o.now, flushBytes: o.flushBytes, sessions: o.sessions, spans: newSpanStorage(files), format: files,
 		checkClock: checkClock, safety: o.safety, settle: o.settle, budget: o.budget, formatLife: o.formatLife,
@@ -141,6 +146,7 @@ func (o *Opener) open(ctx context.Context, l snapshot.Location, create bool) (_ 
 	if err := r.connect(ctx); err != nil {
 		return nil, errors.Join(explain(l, err), r.cleanUp(), st.Close(ctx))
 	}
+	o.sound.add(l, formatBlob, o.now())
 	return r, nil
 }
 
@@ -252,6 +258,7 @@ func (r *Repository) connectBy(ctx context.Context) error {
 	if err := os.WriteFile(file, config, configFileMode); err != nil {
 		return fmt.Errorf("write kopia's configuration: %w", err)
 	}
+	defer r.format.derived()
 	ctx = context.WithValue(ctx, storageKey{}, blob.Storage(r.spans))
 	var opened repo.Repository
 	err = r.sure(ctx, func() error {
