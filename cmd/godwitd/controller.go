@@ -87,7 +87,7 @@ func controllerCommand() *cobra.Command {
 	f.StringVar(&o.sdkSecret, "sdk-secret", "godwit-sdk", "Secret of --namespace with the issuer and key of the OpenStorage SDK's tokens; without it the SDK is not served")
 	f.DurationVar(&o.certificateTTL, "certificate-ttl", pairing.DefaultCertificateTTL, "how long the certificates of pairs are good; they renew themselves at two thirds")
 	f.DurationVar(&o.grace, "renewal-grace", pairing.DefaultGrace, "how long after its end the holder of a certificate's key can still renew it")
-	o.processOptions.add(f)
+	o.addProcess(f)
 	f.BoolVar(&o.leaderElect, "leader-elect", false, "let only one of several replicas reconcile")
 	f.IntVar(&o.concurrent, "concurrent", 4, "how many Migrations and standbys advance at once")
 	f.BoolVar(&o.nodeRole, "node-role", false, "let BackupLocations take keys of the role that the nodes or Godwit's service accounts have (useIam); whoever may make BackupLocations then reaches all that the role opens")
@@ -167,7 +167,7 @@ func (o controllerOptions) wire(ctx context.Context) (*wiring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the cluster: %w", err)
 	}
-	w := &wiring{controllerOptions: o, mgr: mgr, opener: kopiastore.New()}
+	w := &wiring{controllerOptions: o, mgr: tellingManager{mgr}, opener: kopiastore.New()}
 	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
 		return nil, err
 	}

@@ -56,7 +56,7 @@ func nodeCommand() *cobra.Command {
 	f.IntVar(&o.transfers, "transfers", 2, "how many transfers run at once")
 	f.StringVar(&o.memory, "memory", "512Mi", "memory that transfers take together for what they read and write")
 	f.BoolVar(&o.plainFiles, "plain-files", false, "take files for devices and folders for mounts, where kubelet cannot mount")
-	o.processOptions.add(f)
+	o.addProcess(f)
 	return cmd
 }
 
@@ -87,6 +87,7 @@ func (o nodeOptions) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect to the cluster: %w", err)
 	}
+	mgr = tellingManager{mgr}
 	// Health is served meanwhile: a daemon that waits is not a sick one.
 	var up atomic.Bool
 	setUp := manager.RunnableFunc(func(ctx context.Context) error {

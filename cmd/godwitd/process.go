@@ -15,7 +15,7 @@ type processOptions struct {
 	memoryLimit                                   string
 }
 
-func (o *processOptions) add(f *pflag.FlagSet) {
+func (o *processOptions) addProcess(f *pflag.FlagSet) {
 	f.StringVar(&o.metricsAddress, "metrics-address", ":8080", "address of the metrics; 0 for none")
 	f.StringVar(&o.healthAddress, "health-address", ":8081", "address of /healthz and /readyz")
 	f.StringVar(&o.profileAddress, "profile-address", "", "address of Go's profiles (/debug/pprof); none when empty. They hold parts of memory: give one of localhost")

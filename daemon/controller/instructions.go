@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/daemon/migrate"
@@ -164,16 +166,17 @@ func (x *run) collect(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	x.tellUnreadable(g)
+	x.tellUnreadable(ctx, g)
 	return workload.Pack(g.instructions, g.objects)
 }
 
 // tellUnreadable tells what this cluster does not let Godwit read, and names it.
-func (x *run) tellUnreadable(g gathered) []string {
+func (x *run) tellUnreadable(ctx context.Context, g gathered) []string {
 	var all []string
 	for _, s := range g.skipped {
 		if s.Rule == workload.RuleForbidden {
 			x.warn("Unreadable", "%s is left out: %s", s.Ref, s.Reason)
+			log.FromContext(ctx).Error(errors.New(s.Reason), "an application is not read whole", "object", s.Ref.String())
 			all = append(all, s.Ref.String())
 		}
 	}
@@ -195,6 +198,7 @@ func (x *run) askTarget(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	hidden := x.tellUnreadable(ctx, g)
 	asks, err := x.asks(g, claims)
 	if err != nil {
 		return err
@@ -232,14 +236,14 @@ func (x *run) askTarget(ctx context.Context) error {
 		return final(reason, "the target would refuse: %s", strings.Join(problems, "; "))
 	}
 	x.m.Status.Status = api.MigrationStatusInProgress
-	x.markChecked(g)
+	x.markChecked(hidden)
 	return nil
 }
 
 // markChecked tells that nothing is in the way, and what does not come along.
-func (x *run) markChecked(g gathered) {
+func (x *run) markChecked(hidden []string) {
 	message := "the target can take the application"
-	if hidden := x.tellUnreadable(g); len(hidden) > 0 {
+	if len(hidden) > 0 {
 		message += "; left out, since Godwit may not read it here: " + strings.Join(hidden, ", ")
 	}
 	x.mark(conditionChecked, "NoProblems", message)

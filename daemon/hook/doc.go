@@ -28,6 +28,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/godwit-io/godwit/daemon/migrate"
 )
@@ -197,8 +198,12 @@ func (r Runner) look(ctx context.Context, job *batchv1.Job) (migrate.HookResult,
 		return result, nil
 	}
 	log, err := r.Logs.Tail(ctx, last.Namespace, last.Name, container)
-	if err != nil && result.Done {
-		log = fmt.Sprintf("(its log could not be read: %v)", err)
+	if err != nil {
+		logf.FromContext(ctx).Error(err, "read the log of a hook", "pod", client.ObjectKeyFromObject(&last))
+		log = ""
+		if result.Done {
+			log = fmt.Sprintf("(its log could not be read: %v)", err)
+		}
 	}
 	result.Log = log
 	return result, nil

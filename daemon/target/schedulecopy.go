@@ -24,9 +24,15 @@ import (
 // +kubebuilder:rbac:groups=godwit.io,resources=migrationschedules,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=godwit.io,resources=migrationschedules/status,verbs=patch
 
-// noCopy tells that a schedule has no copy here, or an old one.
+// noCopy tells that a schedule has no copy here, or an old one. That its namespace is
+// not here yet is as it should be.
 func noCopy(ctx context.Context, wanted *api.MigrationSchedule, err error) {
-	log.FromContext(ctx).Info("no copy of the schedule as it is now is kept here", "schedule", client.ObjectKeyFromObject(wanted), "because", err.Error())
+	const text = "no copy of the schedule as it is now is kept here"
+	if apierrors.IsNotFound(err) {
+		log.FromContext(ctx).Info(text, "schedule", client.ObjectKeyFromObject(wanted), "because", err.Error())
+		return
+	}
+	log.FromContext(ctx).Error(err, text, "schedule", client.ObjectKeyFromObject(wanted))
 }
 
 // keepCopy keeps, beside the application, the copy of the schedule that made the

@@ -166,6 +166,10 @@ func (s *stage) play(ctx context.Context) {
 	}
 	s.try(ctx, "the end of what the clusters show of each other's pairs", func(ctx context.Context) error {
 		for _, c := range s.clusters() {
+			// One that the other side left, and that has a standby, stays until it is deleted.
+			if _, err := c.Kubectl(ctx, "-n", scenario.Namespace, "delete", "clusterpairs.godwit.io", "--all", "--timeout", "20s"); err != nil {
+				return err
+			}
 			shown, err := c.Kubectl(ctx, "-n", scenario.Namespace, "get", "clusterpairs.godwit.io", "-o", "name")
 			if err != nil || shown != "" {
 				return errors.Join(fmt.Errorf("cluster %s shows %q", c.Name, shown), err)
@@ -181,7 +185,7 @@ func (s *stage) hooks(ctx context.Context) {
 	// The Migration left the source stopped.
 	_, err := s.g.Source.Kubectl(ctx, "-n", "rights", "scale", "deployment/data", "--replicas", "1")
 	must(s.t, err)
-	s.again(ctx, "hooked", "  hooks: [{name: first, phase: PreBackup, image: \"nobody/runs-this:1\", command: [\"true\"]}]\n", func(m api.Migration) error {
+	hooked := s.again(ctx, "hooked", "  hooks: [{name: first, phase: PreBackup, image: \"nobody/runs-this:1\", command: [\"true\"]}]\n", func(m api.Migration) error {
 		pods, err := s.g.Source.Kubectl(ctx, "-n", "rights", "get", "pods", "-l", "godwit.io/hook-round", "-o", "name")
 		for pod := range strings.FieldsSeq(pods) {
 			_, err = s.g.Source.Kubectl(ctx, "-n", "rights", "patch", pod, "--subresource", "status", "--type", "merge", "-p",
@@ -192,19 +196,33 @@ func (s *stage) hooks(ctx context.Context) {
 		}
 		return err
 	})
+	s.end(ctx, hooked)
 	// No command gets to a pod that no kubelet runs: that it was let through is enough.
-	s.again(ctx, "ruled", "  preExecRule: lock\n", func(m api.Migration) error {
+	ruled := s.again(ctx, "ruled", "  preExecRule: lock\n", func(m api.Migration) error {
 		if text := scenario.Describe(m); !strings.Contains(text, "error dialing backend") {
 			return fmt.Errorf("not yet: %s", text)
 		}
 		return nil
 	})
+	// As long as the pod is there, the end waits to let go of what the command holds in it.
+	for _, args := range [][]string{
+		{"scale", "deployment/data", "--replicas", "0"}, {"delete", "pods", "--all", "--force", "--grace-period", "0"},
+	} {
+		_, err = s.g.Source.Kubectl(ctx, append([]string{"-n", "rights"}, args...)...)
+		must(s.t, err)
+	}
+	s.end(ctx, ruled)
+}
+
+// end deletes a Migration.
+func (s *stage) end(ctx context.Context, name string) {
+	s.try(ctx, "the end of Migration "+name, func(ctx context.Context) error { return s.g.DeleteMigration(ctx, "rights", name) })
 }
 
 // again runs Migrations without volumes, another whenever one has ended, until done
-// is content with one.
-func (s *stage) again(ctx context.Context, name, more string, done func(api.Migration) error) {
-	n, current := 0, ""
+// is content with one, which it names.
+func (s *stage) again(ctx context.Context, name, more string, done func(api.Migration) error) (current string) {
+	n := 0
 	s.try(ctx, "a Migration that is "+name, func(ctx context.Context) error {
 		if current == "" {
 			n++
@@ -223,13 +241,14 @@ func (s *stage) again(ctx context.Context, name, more string, done func(api.Migr
 		}
 		return err
 	})
-	s.try(ctx, "the end of the Migration that is "+name, func(ctx context.Context) error { return s.g.DeleteMigration(ctx, "rights", current) })
+	return current
 }
 
 // schedule keeps a standby, drills it, and fails over.
 func (s *stage) schedule(ctx context.Context) {
-	// What was moved before is not brought forward.
-	_, err := s.g.Target.Kubectl(ctx, "delete", "namespace", "rights", "--ignore-not-found", "--timeout", "60s")
+	// What was moved before is not brought forward. The namespace stays: it has the pair
+	// that leads back.
+	_, err := s.g.Target.Kubectl(ctx, "-n", "rights", "delete", "deployments,persistentvolumeclaims", "--all", "--timeout", "60s")
 	must(s.t, err)
 	must(s.t, s.g.EnsureLocation(ctx, s.g.Target, "rights", s.g.Store))
 	s.ctl(ctx, "a schedule", s.g.Source, "create", "migrationschedule", "dr", "-n", "rights", "-c", "west", "--namespaces", "rights", "--continuous", "--min-interval-seconds", "2")

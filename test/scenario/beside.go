@@ -137,9 +137,13 @@ func (g *Ground) startBeside(ctx context.Context, c Cluster, b beside, d daemon)
 		return err
 	}
 	argv := []string{filepath.Join(g.Programs, "godwitd")}
-	known := strings.NewReplacer("$(POD_NAMESPACE)", Namespace, "$(NODE_NAME)", b.NodeName)
-	for _, arg := range d.pod.Containers[0].Args {
-		argv = append(argv, known.Replace(arg))
+	container := d.pod.Containers[0]
+	known := strings.NewReplacer("$(POD_NAMESPACE)", Namespace, "$(NODE_NAME)", b.NodeName, "$(MEMORY_LIMIT)", container.Resources.Limits.Memory().String())
+	for _, arg := range container.Args {
+		if arg = known.Replace(arg); strings.Contains(arg, "$(") {
+			return fmt.Errorf("daemon %s: nothing is known for %s", d.name, arg)
+		}
+		argv = append(argv, arg)
 	}
 	argv = append(argv, d.args...)
 	argv = append(argv, "--metrics-address=0", "--health-address="+d.health, "--cache-dir="+filepath.Join(b.Dir, d.name+"-cache"))
