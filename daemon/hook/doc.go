@@ -16,6 +16,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -276,8 +277,13 @@ func NewPodLogs(config *rest.Config) (*PodLogs, error) {
 // Tail is Logs'.
 func (l *PodLogs) Tail(ctx context.Context, namespace, pod, container string) (string, error) {
 	lines := int64(logLines)
-	text, err := l.client.CoreV1().Pods(namespace).GetLogs(pod, &corev1.PodLogOptions{Container: container, TailLines: &lines}).DoRaw(ctx)
+	// DoRaw would keep to itself what the server says of a refusal.
+	stream, err := l.client.CoreV1().Pods(namespace).GetLogs(pod, &corev1.PodLogOptions{Container: container, TailLines: &lines}).Stream(ctx)
 	if err != nil {
+		return "", fmt.Errorf("read the log of pod %s/%s: %w", namespace, pod, err)
+	}
+	text, err := io.ReadAll(stream)
+	if err = errors.Join(err, stream.Close()); err != nil {
 		return "", fmt.Errorf("read the log of pod %s/%s: %w", namespace, pod, err)
 	}
 	if len(text) > logBytes {

@@ -164,18 +164,21 @@ func (s *stage) play(ctx context.Context) {
 			})
 		}
 	}
-	s.try(ctx, "the end of what the clusters show of each other's pairs", func(ctx context.Context) error {
-		for _, c := range s.clusters() {
-			// One that the other side left, and that has a standby, stays until it is deleted.
-			if _, err := c.Kubectl(ctx, "-n", scenario.Namespace, "delete", "clusterpairs.godwit.io", "--all", "--timeout", "20s"); err != nil {
-				return err
-			}
-			shown, err := c.Kubectl(ctx, "-n", scenario.Namespace, "get", "clusterpairs.godwit.io", "-o", "name")
-			if err != nil || shown != "" {
-				return errors.Join(fmt.Errorf("cluster %s shows %q", c.Name, shown), err)
-			}
+	s.unpaired(ctx, s.g.Source)
+	// What the source left, and has a standby, is shown there until somebody deletes it.
+	_, err := s.g.Target.Kubectl(ctx, "-n", scenario.Namespace, "delete", "clusterpairs.godwit.io", "--all", "--timeout", "60s")
+	must(s.t, err)
+	s.unpaired(ctx, s.g.Target)
+}
+
+// unpaired waits until a cluster shows nobody that may send to it.
+func (s *stage) unpaired(ctx context.Context, c scenario.Cluster) {
+	s.try(ctx, "the end of what cluster "+c.Name+" shows of the other's pairs", func(ctx context.Context) error {
+		shown, err := c.Kubectl(ctx, "-n", scenario.Namespace, "get", "clusterpairs.godwit.io", "-o", "name")
+		if err == nil && shown != "" {
+			err = fmt.Errorf("it shows %q", shown)
 		}
-		return nil
+		return err
 	})
 }
 
