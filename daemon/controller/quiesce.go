@@ -202,12 +202,31 @@ func (x *run) measure() {
 	if s.TargetReady != nil || t == nil || t.FirstReady.IsZero() || s.SourceStopped == nil && !x.startAsked() {
 		return
 	}
-	ready := metav1.NewMicroTime(t.FirstReady)
-	s.TargetReady = &ready
 	if s.SourceStopped == nil {
+		ready := metav1.NewMicroTime(t.FirstReady)
+		s.TargetReady = &ready
 		x.mark(conditionStarted, "PodReady", "a pod on the target is ready")
 		return
 	}
-	s.Downtime = &metav1.Duration{Duration: ready.Sub(s.SourceStopped.Time).Round(time.Millisecond)}
-	x.mark(conditionStarted, "PodReady", "the first pod on the target was ready after a downtime of "+s.Downtime.Duration.String())
+	first, likely := likelyReady(s.SourceStopped.Time, t.FirstReady, x.Now())
+	ready := metav1.NewMicroTime(first)
+	s.TargetReady = &ready
+	s.Downtime = &metav1.Duration{Duration: first.Sub(s.SourceStopped.Time).Round(time.Millisecond)}
+	message := "the first pod on the target was ready after a downtime of " + s.Downtime.Duration.String()
+	if !likely {
+		message += fmt.Sprintf(" at most: the target's clock says %s, which cannot be", t.FirstReady.UTC().Format(time.RFC3339))
+	}
+	x.mark(conditionStarted, "PodReady", message)
+}
+
+// clocksApart is how far the clocks of two clusters may be apart that are kept right.
+const clocksApart = time.Second
+
+// likelyReady is when the target's first pod was ready. Its clock is another cluster's:
+// what cannot be, since the source had not stopped or it lies ahead, is taken for now.
+func likelyReady(stopped, told, now time.Time) (ready time.Time, likely bool) {
+	if told.Before(stopped) || told.After(now.Add(clocksApart)) {
+		return now, false
+	}
+	return told, true
 }

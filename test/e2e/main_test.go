@@ -82,10 +82,12 @@ func play(ctx context.Context, o scenario.Options, stories func() int) (int, err
 	if err := scenario.AtOnce(flag.CommandLine, storiesAtOnce); err != nil {
 		return 1, err
 	}
-	if code := stories(); code != 0 {
-		return code, nil
-	}
+	code := stories()
 	ctx = context.WithoutCancel(ctx)
+	// It fails any story, and none of them can say why.
+	if err := ground.OutOfMemory(ctx); err != nil || code != 0 {
+		return max(code, 1), err
+	}
 	if err := ground.AwaitNothingLeft(ctx, time.Minute); err != nil {
 		return 1, fmt.Errorf("after all stories: %w", err)
 	}

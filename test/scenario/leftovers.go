@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -173,4 +174,24 @@ func lines(text string) []string {
 		}
 	}
 	return all
+}
+
+// OutOfMemory tells which of Godwit's containers the kernel ended lately since they took
+// more memory than they were given.
+func (g *Ground) OutOfMemory(ctx context.Context) error {
+	var all []error
+	for _, c := range []Cluster{g.Source, g.Target} {
+		pods, err := Get[corev1.PodList](ctx, c, "-n", Namespace, "pods")
+		all = append(all, err)
+		for _, pod := range pods.Items {
+			for _, s := range pod.Status.ContainerStatuses {
+				for _, t := range []*corev1.ContainerStateTerminated{s.State.Terminated, s.LastTerminationState.Terminated} {
+					if t != nil && t.Reason == "OOMKilled" {
+						all = append(all, fmt.Errorf("cluster %s: container %s of pod %s outgrew its memory limit at %s, and was restarted %d times", c.Name, s.Name, pod.Name, t.FinishedAt.UTC().Format(time.TimeOnly), s.RestartCount))
+					}
+				}
+			}
+		}
+	}
+	return errors.Join(all...)
 }
