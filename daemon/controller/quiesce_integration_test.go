@@ -129,7 +129,7 @@ func TestQuiesce(t *testing.T) {
 	same(t, "quiesced", r.state(), want)
 	zero := int64(0)
 	r.must(r.client.Delete(t.Context(), pod, &client.DeleteOptions{GracePeriodSeconds: &zero}))
-	r.target.firstReady = time.Now().Add(3 * time.Second)
+	r.target.firstReady = r.now.Add(time.Second)
 	m = r.until("move", "its end", ended, r.carryOut("move"))
 	if m.Status.Status != api.MigrationStatusSuccessful || m.Status.Downtime == nil || m.Status.Downtime.Duration <= 0 {
 		t.Errorf("it ended as %s with a downtime of %v", m.Status.Status, m.Status.Downtime)

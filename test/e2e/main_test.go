@@ -118,7 +118,7 @@ func raise(ctx context.Context, o scenario.Options) (*scenario.Ground, error) {
 
 // storiesAtOnce is how many stories run side by side: on two cores, more only
 // make each other slow. Those that wait to be alone count too.
-const storiesAtOnce = 5
+const storiesAtOnce = 4
 
 // severalCases begins a story whose cases run beside others.
 func severalCases(t *testing.T) {
