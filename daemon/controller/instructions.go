@@ -121,6 +121,8 @@ type gathered struct {
 	instructions workload.Instructions
 	objects      []unstructured.Unstructured
 	skipped      []workload.Skipped
+	// hidden are those of skipped that this cluster does not let Godwit read.
+	hidden []string
 }
 
 func (x *run) gather(ctx context.Context) (gathered, error) {
@@ -142,7 +144,7 @@ func (x *run) gather(ctx context.Context) (gathered, error) {
 	if err != nil {
 		return g, fmt.Errorf("collect objects: %w", err)
 	}
-	g.skipped = found.Skipped
+	g.skipped, g.hidden = found.Skipped, x.tellUnreadable(ctx, found.Skipped)
 	g.objects = slices.DeleteFunc(found.Objects, func(o unstructured.Unstructured) bool { return !x.wanted(o) })
 	return g, nil
 }
@@ -166,14 +168,13 @@ func (x *run) collect(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	x.tellUnreadable(ctx, g)
 	return workload.Pack(g.instructions, g.objects)
 }
 
 // tellUnreadable tells what this cluster does not let Godwit read, and names it.
-func (x *run) tellUnreadable(ctx context.Context, g gathered) []string {
+func (x *run) tellUnreadable(ctx context.Context, skipped []workload.Skipped) []string {
 	var all []string
-	for _, s := range g.skipped {
+	for _, s := range skipped {
 		if s.Rule == workload.RuleForbidden {
 			x.warn("Unreadable", "%s is left out: %s", s.Ref, s.Reason)
 			log.FromContext(ctx).Error(errors.New(s.Reason), "an application is not read whole", "object", s.Ref.String())
@@ -198,7 +199,6 @@ func (x *run) askTarget(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	hidden := x.tellUnreadable(ctx, g)
 	asks, err := x.asks(g, claims)
 	if err != nil {
 		return err
@@ -236,7 +236,7 @@ func (x *run) askTarget(ctx context.Context) error {
 		return final(reason, "the target would refuse: %s", strings.Join(problems, "; "))
 	}
 	x.m.Status.Status = api.MigrationStatusInProgress
-	x.markChecked(hidden)
+	x.markChecked(g.hidden)
 	return nil
 }
 
