@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,10 +11,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/daemon/migrate"
@@ -144,7 +143,7 @@ func (x *run) gather(ctx context.Context) (gathered, error) {
 	if err != nil {
 		return g, fmt.Errorf("collect objects: %w", err)
 	}
-	g.skipped, g.hidden = found.Skipped, x.tellUnreadable(ctx, found.Skipped)
+	g.skipped, g.hidden = found.Skipped, tellUnreadable(x.Events, x.m, "Migrate", found.Skipped)
 	g.objects = slices.DeleteFunc(found.Objects, func(o unstructured.Unstructured) bool { return !x.wanted(o) })
 	return g, nil
 }
@@ -171,13 +170,13 @@ func (x *run) collect(ctx context.Context) ([]byte, error) {
 	return workload.Pack(g.instructions, g.objects)
 }
 
-// tellUnreadable tells what this cluster does not let Godwit read, and names it.
-func (x *run) tellUnreadable(ctx context.Context, skipped []workload.Skipped) []string {
+// tellUnreadable tells, as events of an object, what this cluster does not let Godwit
+// read, and names it.
+func tellUnreadable(events Events, about runtime.Object, action string, skipped []workload.Skipped) []string {
 	var all []string
 	for _, s := range skipped {
 		if s.Rule == workload.RuleForbidden {
-			x.warn("Unreadable", "%s is left out: %s", s.Ref, s.Reason)
-			log.FromContext(ctx).Error(errors.New(s.Reason), "an application is not read whole", "object", s.Ref.String())
+			events.Eventf(about, nil, corev1.EventTypeWarning, "Unreadable", action, "%s is left out: %s", s.Ref, s.Reason)
 			all = append(all, s.Ref.String())
 		}
 	}

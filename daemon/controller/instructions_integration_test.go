@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 
@@ -179,6 +180,33 @@ func TestResourceTransformationStatus(t *testing.T) {
 		if name == "good" && (len(got.Status.Resources) != 1 || got.Status.Resources[0].Name != "wordpress" || got.Status.Resources[0].Group != "core") {
 			t.Errorf("resources: %+v", got.Status.Resources)
 		}
+	}
+}
+
+// TestResourceTransformationHalfRead has nobody's rights: what could not be read is named.
+func TestResourceTransformationHalfRead(t *testing.T) {
+	r := newRig(t)
+	r.service()
+	r.toLoadBalancer("good", modify())
+	nobody := rest.CopyConfig(server)
+	nobody.Impersonate = rest.ImpersonationConfig{UserName: "nobody", Groups: []string{"system:authenticated"}}
+	told := events.NewFakeRecorder(1000)
+	reconciler := &controller.ResourceTransformations{Client: r.client, Objects: objectsBy(t, nobody), Events: told, Now: time.Now}
+	key := types.NamespacedName{Namespace: r.ns, Name: "good"}
+	_, err := reconciler.Reconcile(t.Context(), ctrl.Request{NamespacedName: key})
+	r.must(err)
+	var got api.ResourceTransformation
+	r.must(r.client.Get(t.Context(), key, &got))
+	if len(got.Status.Resources) != 0 || !strings.Contains(got.Status.Message, "may not read here") || !strings.Contains(got.Status.Message, "Service") {
+		t.Errorf("%+v", got.Status)
+	}
+	close(told.Events)
+	service := false
+	for event := range told.Events {
+		service = service || strings.Contains(event, "Unreadable") && strings.Contains(event, `services is forbidden: User "nobody"`)
+	}
+	if !service {
+		t.Error("no event says that Services were refused")
 	}
 }
 

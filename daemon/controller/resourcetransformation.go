@@ -42,11 +42,14 @@ func (r *ResourceTransformations) Reconcile(ctx context.Context, req ctrl.Reques
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	before := t.DeepCopy()
-	resources, wrong, err := r.try(ctx, &t)
+	tried, wrong, err := r.try(ctx, &t)
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("try ResourceTransformation %s: %w", req, err)
 	}
-	t.Status = api.ResourceTransformationStatus{Status: api.TransformationReady, Resources: resources, ObservedGeneration: t.Generation}
+	t.Status = api.ResourceTransformationStatus{Status: api.TransformationReady, Resources: tried.changed, ObservedGeneration: t.Generation}
+	if hidden := tellUnreadable(r.Events, &t, "Check", tried.skipped); len(hidden) > 0 {
+		t.Status.Message = "not tried on what Godwit may not read here: " + strings.Join(hidden, ", ")
+	}
 	if wrong != nil {
 		t.Status.Status, t.Status.Message = api.TransformationFailed, oneLine(wrong)
 	}
@@ -64,16 +67,23 @@ func (r *ResourceTransformations) Reconcile(ctx context.Context, req ctrl.Reques
 
 func oneLine(err error) string { return strings.Join(strings.Split(err.Error(), "\n"), "; ") }
 
+// trial is what became of rules.
+type trial struct {
+	changed []api.TransformedResource
+	skipped []workload.Skipped
+}
+
 // try gives what the rules change; wrong is the rules' own fault.
-func (r *ResourceTransformations) try(ctx context.Context, t *api.ResourceTransformation) (changed []api.TransformedResource, wrong, err error) {
+func (r *ResourceTransformations) try(ctx context.Context, t *api.ResourceTransformation) (result trial, wrong, err error) {
 	i := workload.Instructions{Transformations: []workload.Transformation{{Namespace: t.Namespace, Name: t.Name, Spec: t.Specs}}}
 	if _, wrong := workload.ReadEdits(i, workload.Local{}); wrong != nil {
-		return nil, wrong, nil
+		return result, wrong, nil
 	}
 	found, err := workload.Collect(ctx, r.Objects, workload.Selection{Namespaces: []string{t.Namespace}, IncludeNetworkPolicyWithCIDR: true})
 	if err != nil {
-		return nil, nil, err
+		return result, nil, err
 	}
+	result.skipped = found.Skipped
 	out, wrong := workload.Transform(found.Objects, workload.TransformOptions{
 		Instructions: i, MigrationName: t.Name, MigrationNamespace: t.Namespace, Time: r.Now(),
 	})
@@ -88,7 +98,7 @@ func (r *ResourceTransformations) try(ctx context.Context, t *api.ResourceTransf
 		if resource.Group == "" {
 			resource.Group = "core"
 		}
-		changed = append(changed, resource)
+		result.changed = append(result.changed, resource)
 	}
-	return changed, wrong, nil
+	return result, wrong, nil
 }

@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -96,11 +97,16 @@ func newRig(t *testing.T) *rig {
 
 func objects(t *testing.T) workload.Cluster {
 	t.Helper()
-	d, err := discovery.NewDiscoveryClientForConfig(server)
+	return objectsBy(t, server)
+}
+
+func objectsBy(t *testing.T, config *rest.Config) workload.Cluster {
+	t.Helper()
+	d, err := discovery.NewDiscoveryClientForConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dyn, err := dynamic.NewForConfig(server)
+	dyn, err := dynamic.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
 	}

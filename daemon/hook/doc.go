@@ -201,7 +201,6 @@ func (r Runner) look(ctx context.Context, job *batchv1.Job) (migrate.HookResult,
 	log, err := r.Logs.Tail(ctx, last.Namespace, last.Name, container)
 	if err != nil {
 		logf.FromContext(ctx).Error(err, "read the log of a hook", "pod", client.ObjectKeyFromObject(&last))
-		log = ""
 		if result.Done {
 			log = fmt.Sprintf("(its log could not be read: %v)", err)
 		}
