@@ -6,10 +6,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/lru"
 	ctrl "sigs.k8s.io/controller-runtime"
 )
 
@@ -26,7 +28,7 @@ func (m tellingManager) GetEventRecorder(name string) events.EventRecorder {
 const (
 	apartAtOnce  = 25
 	apartEvery   = 300
-	apartObjects = 4096
+	apartKnown   = 4096
 )
 
 // telling keeps events apart that say different things of an object. For client-go
@@ -36,27 +38,42 @@ const (
 // not fill the cluster's store all the same.
 type telling struct {
 	events.EventRecorder
-	spam *record.EventSourceObjectSpamFilter
+	// apart are the actions of events that are kept apart: what is said again takes no room.
+	apart *lru.Cache
+	spam  *record.EventSourceObjectSpamFilter
 }
 
 func newTelling(r events.EventRecorder) telling {
-	key := func(e *corev1.Event) string {
-		o := e.InvolvedObject
-		return fmt.Sprintf("%s %s/%s %s", o.UID, o.Namespace, o.Name, e.Reason)
-	}
-	return telling{r, record.NewEventSourceObjectSpamFilter(apartObjects, apartAtOnce, 1./apartEvery, clock.RealClock{}, key)}
+	return telling{r, lru.New(apartKnown), record.NewEventSourceObjectSpamFilter(apartKnown, apartAtOnce, 1./apartEvery, clock.RealClock{}, aboutWhat)}
+}
+
+// aboutWhat is the object and the reason of an event.
+func aboutWhat(e *corev1.Event) string {
+	o := e.InvolvedObject
+	return fmt.Sprintf("%s %s/%s %s", o.UID, o.Namespace, o.Name, e.Reason)
 }
 
 // Eventf records.
 func (t telling) Eventf(regarding, related runtime.Object, kind, reason, action, note string, args ...any) {
 	said := fmt.Sprintf(note, args...)
-	about, err := meta.Accessor(regarding)
-	if err == nil && !t.spam.Filter(&corev1.Event{
-		InvolvedObject: corev1.ObjectReference{Namespace: about.GetNamespace(), Name: about.GetName(), UID: about.GetUID()}, Reason: reason,
-	}) {
-		sum := fnv.New32a()
-		_, _ = sum.Write([]byte(said)) // A hash takes everything.
-		action = fmt.Sprintf("%s-%08x", action, sum.Sum32())
+	if about, err := meta.Accessor(regarding); err == nil {
+		action = t.actionOf(about, reason, action, said)
 	}
 	t.EventRecorder.Eventf(regarding, related, kind, reason, action, "%s", said)
+}
+
+// actionOf is another one for other words, as long as there is room.
+func (t telling) actionOf(about metav1.Object, reason, action, said string) string {
+	event := &corev1.Event{
+		InvolvedObject: corev1.ObjectReference{Namespace: about.GetNamespace(), Name: about.GetName(), UID: about.GetUID()}, Reason: reason,
+	}
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(said)) // A hash takes everything.
+	own := fmt.Sprintf("%s-%08x", action, sum.Sum32())
+	key := aboutWhat(event) + " " + own
+	if _, known := t.apart.Get(key); !known && t.spam.Filter(event) {
+		return action
+	}
+	t.apart.Add(key, nil)
+	return own
 }

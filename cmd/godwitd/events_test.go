@@ -77,6 +77,14 @@ func TestEventsAreBounded(t *testing.T) {
 		t.Errorf("%d of 200 events of one object and reason are kept apart", 200-got["Retry"])
 	}
 	clear(got)
+	for range 200 {
+		r.Eventf(pod, nil, corev1.EventTypeWarning, "Other", "Retry", "the same")
+	}
+	r.Eventf(pod, nil, corev1.EventTypeWarning, "Other", "Retry", "another")
+	if len(got) != 2 || got["Retry"] != 0 {
+		t.Errorf("what was said before took the room: %v", got)
+	}
+	clear(got)
 	pod.UID = "2"
 	r.Eventf(pod, nil, corev1.EventTypeWarning, "Retrying", "Retry", "port 1 was closed")
 	if got["Retry"] != 0 {
