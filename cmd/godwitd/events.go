@@ -26,9 +26,9 @@ func (m tellingManager) GetEventRecorder(name string) events.EventRecorder {
 // As many events of one object and reason are kept apart at once, and one more in so
 // many seconds, as client-go's older recorder lets an object have.
 const (
-	apartAtOnce  = 25
-	apartEvery   = 300
-	apartKnown   = 4096
+	apartAtOnce = 25
+	apartEvery  = 300
+	apartKnown  = 4096
 )
 
 // telling keeps events apart that say different things of an object. For client-go
