@@ -147,13 +147,17 @@ func (x *run) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	selection, err := x.selection(ctx)
+	if err != nil {
+		return err
+	}
 	patience, _ := x.limitOf(migrate.WaitTarget, "")
 	if err := x.target.Begin(ctx, migrate.Begin{
 		RoundRef: x.round(), Volumes: claims,
 		StartApplications: isTrue(x.m.Spec.StartApplications, false),
 		IncludeResources:  isTrue(x.m.Spec.IncludeResources, true),
 		Stage:             isTrue(x.m.Spec.Stage, false), Activate: isTrue(x.m.Spec.Activate, false), Verify: string(x.m.Spec.Verify),
-		AwaitVouch: x.m.Spec.AdminClusterPair != "", Schedule: schedule, Patience: patience,
+		AwaitVouch: x.m.Spec.AdminClusterPair != "", Schedule: schedule, Patience: patience, Selection: selection,
 	}); err != nil {
 		return fmt.Errorf("tell the target of round %s: %w", x.m.Status.Round, err)
 	}

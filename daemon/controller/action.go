@@ -156,10 +156,7 @@ func (x *switchover) observeStandby(ctx context.Context) error {
 		}
 		x.observed.Refused, x.observed.RoundFirst, x.standby = "", true, s.Name
 		_, name, _ := strings.Cut(application, "/")
-		x.template = api.MigrationSpec{ClusterPair: back.Name, Namespaces: s.Spec.Namespaces}
-		x.template.Application = name
-		// What stands there is what the application left behind.
-		x.template.ConflictResolution = api.ConflictOverwrite
+		x.template = comingBack(s, name, back.Name)
 		x.observed.Refused = wholeOnly(x.a.Spec.ActionParameter.FailbackParameter.FailbackNamespaces, s.Spec.Namespaces)
 		return nil
 	}

@@ -71,7 +71,8 @@ func (r *rig) scheduled(app string) {
 	r.must(r.client.Patch(r.t.Context(), pvc, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"metadata":{"labels":{"app":%q}}}`, app))))
 	s := &api.MigrationSchedule{ObjectMeta: metav1.ObjectMeta{Namespace: r.ns, Name: app}}
 	s.Spec.SchedulePolicyName = "often"
-	s.Spec.Template.Spec = api.MigrationSpec{ClusterPair: "west", Namespaces: []string{r.ns}, Selectors: map[string]string{"app": app}}
+	s.Spec.Template.Spec = api.MigrationSpec{ClusterPair: "west", Namespaces: []string{r.ns}}
+	s.Spec.Template.Spec.Selectors = map[string]string{"app": app}
 	r.must(r.client.Create(r.t.Context(), s))
 }
 

@@ -98,7 +98,7 @@ func (x *run) startRound(ctx context.Context, n int) error {
 	}
 	m.Spec.Stage, m.Spec.Quiesce, m.Spec.Precopy, m.Spec.Cancel = &yes, nil, nil, nil
 	m.Spec.Hooks = nil // They run once, for the Migration itself.
-	m.Spec.Rollback, m.Spec.DropTargetWrites = nil, nil
+	m.Spec.Rollback, m.Spec.DropTargetWrites, m.Spec.BringTargetWrites = nil, nil, nil
 	if err := x.Client.Create(ctx, m); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("make round %d: %w", n, err)
 	}

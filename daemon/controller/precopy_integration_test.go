@@ -89,6 +89,9 @@ func TestPrecopy(t *testing.T) {
 			t.Errorf("round %d is left", n)
 		}
 	}
+	if len(r.target.canceled) > 0 || len(r.target.rounds) == 0 {
+		t.Errorf("with its rounds went the target's record, by which it could be rolled back: %v, %v", r.target.canceled, r.target.rounds)
+	}
 	if left := r.left(m); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}

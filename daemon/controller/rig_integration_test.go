@@ -400,7 +400,7 @@ func (t *target) RollBack(_ context.Context, r migrate.RollBack) (migrate.RollBa
 	switch {
 	case t.back:
 		return migrate.RollBackReport{Done: true}, nil
-	case t.writes != "" && !r.DropWrites:
+	case t.writes != "" && !r.DropWrites && !r.BringWrites:
 		return migrate.RollBackReport{Refused: true, Message: t.writes}, nil
 	}
 	t.takenBack = append(t.takenBack, r)

@@ -52,7 +52,8 @@ func (x *run) rollBack(ctx context.Context) error {
 		return x.rollbackWaits("waiting for ClusterPair " + x.m.Spec.ClusterPair + ": " + x.observed.Pair.Message)
 	}
 	report, err := x.target.RollBack(ctx, migrate.RollBack{
-		RoundRef: x.round(), DropWrites: isTrue(x.m.Spec.DropTargetWrites, false), Request: x.m.Generation,
+		RoundRef: x.round(), Request: x.m.Generation,
+		DropWrites: isTrue(x.m.Spec.DropTargetWrites, false), BringWrites: isTrue(x.m.Spec.BringTargetWrites, false),
 	})
 	switch {
 	case errors.Is(err, migrate.ErrUnknownRound):

@@ -97,6 +97,27 @@ func TestRollbackRefused(t *testing.T) {
 	}
 }
 
+// TestRollbackBringsWrites has the target bring them, and the source started then; that
+// they are to be dropped as well is refused by the API.
+func TestRollbackBringsWrites(t *testing.T) {
+	r := newRig(t)
+	before := r.moved()
+	r.target.writes = "claim cms/data: 512 bytes differ"
+	m := r.get("move")
+	was, yes := m.DeepCopy(), true
+	m.Spec.Rollback, m.Spec.BringTargetWrites, m.Spec.DropTargetWrites = &yes, &yes, &yes
+	if err := r.client.Patch(t.Context(), m, client.MergeFrom(was)); err == nil || !strings.Contains(err.Error(), "leave out dropTargetWrites, or bringTargetWrites") {
+		t.Fatalf("both: %v", err)
+	}
+	m.Spec.DropTargetWrites = nil
+	r.must(r.client.Patch(t.Context(), m, client.MergeFrom(was)))
+	r.until("move", "rolled back", func(m *api.Migration) bool { return m.Status.Status == api.MigrationStatusRolledBack })
+	same(t, "rolled back", r.state(), before)
+	if back := r.target.takenBack[0]; !back.BringWrites || back.DropWrites {
+		t.Errorf("the target was asked for %+v", back)
+	}
+}
+
 // TestRollbackIsFinal: the target has no record any more, or the run was a stage.
 func TestRollbackIsFinal(t *testing.T) {
 	r := newRig(t)

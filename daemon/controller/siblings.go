@@ -55,11 +55,13 @@ func (x *run) observeSiblings(ctx context.Context) error {
 		if name == "" {
 			name = applicationOf(m)
 		}
-		if m.UID == x.m.UID || isRoundOf(m, x.m) || isRoundOf(x.m, m) || name != x.application() || m.Spec.ClusterPair != x.m.Spec.ClusterPair {
+		if m.UID == x.m.UID || name != x.application() || m.Spec.ClusterPair != x.m.Spec.ClusterPair {
 			continue
 		}
-		others = append(others, siblingOf(m))
 		o.Last = o.Last && !m.DeletionTimestamp.IsZero()
+		if !isRoundOf(m, x.m) && !isRoundOf(x.m, m) {
+			others = append(others, siblingOf(m))
+		}
 	}
 	o.Ahead = migrate.Ahead(siblingOf(x.m), others)
 	return x.observeForgotten(ctx)

@@ -182,6 +182,21 @@ func TestNextStandby(t *testing.T) {
 		"rolled back": {func(o *migrate.ObservedStandby) {
 			o.Ready, o.Tidy, o.Rollback = true, true, migrate.ObservedRollback{Asked: true, Begun: true, Done: true}
 		}, migrate.RestStandby},
+		"writes come back after the epoch": {func(o *migrate.ObservedStandby) {
+			o.Ready, o.Tidy, o.Planned, o.Rollback = true, true, true, migrate.ObservedRollback{Asked: true, BringWrites: true}
+		}, migrate.RaiseEpoch},
+		"writes come back": {func(o *migrate.ObservedStandby) {
+			o.Ready, o.Tidy, o.Planned, o.Raised, o.Rollback = true, true, true, true, migrate.ObservedRollback{Asked: true, BringWrites: true}
+		}, migrate.BringWrites},
+		"writes cannot come back": {func(o *migrate.ObservedStandby) {
+			o.Ready, o.Tidy, o.Planned, o.Rollback = true, true, true, migrate.ObservedRollback{Asked: true, BringWrites: true, Refused: true}
+		}, migrate.RestStandby},
+		"writes have no way back": {func(o *migrate.ObservedStandby) {
+			o.Ready, o.Tidy, o.PairFound, o.Rollback = true, true, false, migrate.ObservedRollback{Asked: true, BringWrites: true}
+		}, migrate.WaitForPair},
+		"writes are back": {func(o *migrate.ObservedStandby) {
+			o.Ready, o.Tidy, o.Planned, o.Raised, o.Rollback = true, true, true, true, migrate.ObservedRollback{Asked: true, BringWrites: true, Brought: true}
+		}, migrate.RollBackRound},
 		"an activation is not rolled back": {func(o *migrate.ObservedStandby) {
 			o.Ready, o.Tidy, o.Activate, o.RoundChosen, o.Raised, o.Rollback.Asked = true, true, true, true, true, true
 		}, migrate.RestStandby},

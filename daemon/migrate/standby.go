@@ -40,6 +40,8 @@ const (
 	CompareVolumes StandbyActionKind = "CompareVolumes"
 	// RefuseRollback leaves everything as it is and says why.
 	RefuseRollback StandbyActionKind = "RefuseRollback"
+	// BringWrites has the application failed back to its source.
+	BringWrites StandbyActionKind = "BringWrites"
 	// RollBackRound undoes the objects of a round that was handed over, then takes its volumes.
 	RollBackRound StandbyActionKind = "RollBackRound"
 	// TakeBackObjects undoes what a finished run applied, where it said so.
@@ -99,6 +101,9 @@ type ObservedStandby struct {
 type ObservedRollback struct {
 	// Asked asks for it; DropWrites, to throw away what was written since.
 	Asked, DropWrites bool
+	// BringWrites asks to bring it to the source first, and Brought is true once it is
+	// there.
+	BringWrites, Brought bool
 	// Compared is true once all volumes were compared with the round; Written says
 	// what was written to them since, or why that cannot be known.
 	Compared bool
@@ -153,7 +158,7 @@ func nextOfBegun(o ObservedStandby) StandbyAction {
 	ended := o.Ready || o.Failed
 	switch {
 	case o.Rollback.Asked && o.Ready && o.Tidy && !o.Stage && !o.Activate:
-		return nextOfRollback(o.Rollback)
+		return nextOfRollback(o)
 	case ended && !o.Tidy:
 		return StandbyAction{Kind: TidyUp}
 	case ended:
@@ -167,20 +172,37 @@ func nextOfBegun(o ObservedStandby) StandbyAction {
 }
 
 // nextOfRollback compares before it touches anything. What has begun goes to its end.
-func nextOfRollback(o ObservedRollback) StandbyAction {
+func nextOfRollback(o ObservedStandby) StandbyAction {
+	r := o.Rollback
 	switch {
-	case o.Done:
+	case r.Done:
 		return StandbyAction{Kind: RestStandby}
-	case o.Begun || o.DropWrites:
+	case r.Begun || r.DropWrites || r.Brought:
 		return StandbyAction{Kind: RollBackRound}
-	case !o.Compared:
+	case r.BringWrites:
+		return nextOfBringing(o)
+	case !r.Compared:
 		return StandbyAction{Kind: CompareVolumes}
-	case o.Written != "" && o.Refused:
+	case r.Written != "" && r.Refused:
 		return StandbyAction{Kind: RestStandby}
-	case o.Written != "":
-		return StandbyAction{Kind: RefuseRollback, Message: o.Written}
+	case r.Written != "":
+		return StandbyAction{Kind: RefuseRollback, Message: r.Written}
 	}
 	return StandbyAction{Kind: RollBackRound}
+}
+
+// nextOfBringing makes the application this cluster's before anything of it goes back:
+// what the source seals of its own copy meanwhile would be older.
+func nextOfBringing(o ObservedStandby) StandbyAction {
+	switch {
+	case o.Rollback.Refused:
+		return StandbyAction{Kind: RestStandby}
+	case !o.PairFound:
+		return noPair()
+	case !o.Raised:
+		return StandbyAction{Kind: RaiseEpoch}
+	}
+	return StandbyAction{Kind: BringWrites}
 }
 
 func noPair() StandbyAction {

@@ -124,6 +124,9 @@ type Begin struct {
 	// Patience is how long the target may get no further before it gives the round up;
 	// zero for no limit.
 	Patience time.Duration
+	// Selection is what of the namespaces is the application's: an api.StandbySelection
+	// as JSON; nil for all.
+	Selection []byte
 }
 
 // Schedule is what the target shows of the schedule that makes an application's
@@ -152,6 +155,8 @@ type RollBack struct {
 	RoundRef
 	// DropWrites throws away what was written on the target since.
 	DropWrites bool
+	// BringWrites brings it to the source first, by a failback.
+	BringWrites bool
 	// Request tells one wish from the next: a wish that was refused may come again
 	// when the reason is gone.
 	Request int64

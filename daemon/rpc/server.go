@@ -59,6 +59,7 @@ func (s *Server) Begin(ctx context.Context, r *godwitv1.BeginRequest) (*godwitv1
 	agent, err := s.admit(ctx, asked{
 		call: "Begin", application: r.GetApplication(), round: r.GetRound(), needsRound: true,
 		namespaces: r.GetNamespaces(), volumes: r.GetVolumes(), acts: true, schedule: r.GetSchedule(),
+		selection: r.GetSelection(),
 	})
 	if err != nil {
 		return nil, err
@@ -68,7 +69,7 @@ func (s *Server) Begin(ctx context.Context, r *godwitv1.BeginRequest) (*godwitv1
 		StartApplications: r.GetStartApplications(), IncludeResources: r.GetIncludeResources(),
 		Stage: r.GetStage(), Activate: r.GetActivate(), Verify: r.GetVerify(), AwaitVouch: r.GetAwaitVouch(),
 		Volumes: claimsFrom(r.GetVolumes()), Schedule: scheduleFrom(r.GetSchedule()),
-		Patience: time.Duration(r.GetPatienceSeconds()) * time.Second,
+		Patience: time.Duration(r.GetPatienceSeconds()) * time.Second, Selection: r.GetSelection(),
 	})
 	if err != nil {
 		return nil, toWire(err)
@@ -165,7 +166,7 @@ func (s *Server) RollBack(ctx context.Context, r *godwitv1.RollBackRequest) (*go
 	}
 	report, err := agent.RollBack(ctx, migrate.RollBack{
 		RoundRef:   migrate.RoundRef{Application: r.GetApplication(), Round: r.GetRound(), Namespaces: r.GetNamespaces()},
-		DropWrites: r.GetDropWrites(), Request: r.GetRequest(),
+		DropWrites: r.GetDropWrites(), BringWrites: r.GetBringWrites(), Request: r.GetRequest(),
 	})
 	if err != nil {
 		return nil, toWire(err)
@@ -201,6 +202,7 @@ type asked struct {
 	volumes     []*godwitv1.VolumeClaim
 	hooks       []*godwitv1.HookJob
 	schedule    *godwitv1.Schedule
+	selection   []byte
 	// acts is false for calls about a round that was admitted before.
 	acts bool
 }
@@ -251,7 +253,7 @@ const (
 	mostNames   = 4096
 	longestName = 512
 	mostHooks   = 32
-	// largestTemplate is what a schedule's template may come to.
+	// largestTemplate is what a schedule's template may come to, and a selection.
 	largestTemplate = 256 << 10
 	// largestMoved is what the description of one volume may come to.
 	largestMoved = 16 << 10
@@ -284,6 +286,9 @@ func (a asked) bounded() error {
 	names = append(names, a.schedule.GetName(), a.schedule.GetPolicy())
 	if n := len(a.schedule.GetTemplate()); n > largestTemplate {
 		return fmt.Errorf("%s: %w: a schedule of %d bytes", a.call, pairing.ErrRequest, n)
+	}
+	if n := len(a.selection); n > largestTemplate {
+		return fmt.Errorf("%s: %w: a selection of %d bytes", a.call, pairing.ErrRequest, n)
 	}
 	for _, name := range names {
 		if len(name) > longestName {

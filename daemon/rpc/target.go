@@ -49,7 +49,7 @@ func (t *Target) Begin(ctx context.Context, b migrate.Begin) error {
 		Application: b.Application, Round: b.Round, Namespaces: b.Namespaces,
 		StartApplications: b.StartApplications, IncludeResources: b.IncludeResources, Volumes: claimsTo(b.Volumes),
 		Stage: b.Stage, Activate: b.Activate, Verify: b.Verify, AwaitVouch: b.AwaitVouch,
-		Schedule: scheduleTo(b.Schedule), PatienceSeconds: int64(b.Patience / time.Second),
+		Schedule: scheduleTo(b.Schedule), PatienceSeconds: int64(b.Patience / time.Second), Selection: b.Selection,
 	})
 	if err != nil {
 		return fromWire("begin", b.Application, err)
@@ -107,7 +107,7 @@ func (t *Target) Hook(ctx context.Context, h migrate.Hook) (migrate.HookResult, 
 // RollBack is migrate.Target's.
 func (t *Target) RollBack(ctx context.Context, r migrate.RollBack) (migrate.RollBackReport, error) {
 	answer, err := t.client.RollBack(ctx, &godwitv1.RollBackRequest{
-		Application: r.Application, Round: r.Round, Namespaces: r.Namespaces, DropWrites: r.DropWrites, Request: r.Request,
+		Application: r.Application, Round: r.Round, Namespaces: r.Namespaces, DropWrites: r.DropWrites, BringWrites: r.BringWrites, Request: r.Request,
 	})
 	if err != nil {
 		return migrate.RollBackReport{}, fromWire("roll back", r.Application, err)

@@ -74,6 +74,9 @@ func (x *run) raiseEpoch(ctx context.Context) error {
 	case errors.Is(err, snapshot.ErrContended):
 		x.s.Status.Message, x.again = err.Error(), contendedWait
 		return nil
+	case errors.Is(err, snapshot.ErrSuperseded) && bringing(x.s):
+		x.refuseBringing(err.Error())
+		return nil
 	case errors.Is(err, snapshot.ErrSuperseded):
 		return x.lost(err)
 	case err != nil:

@@ -25,7 +25,7 @@ func (s *session) FailOver(ctx context.Context, f migrate.FailOver) (migrate.Fai
 		return migrate.FailOverReport{}, err
 	}
 	namespace, name, _ := strings.Cut(f.Schedule, "/")
-	key := types.NamespacedName{Namespace: namespace, Name: requestName(name, f.Request)}
+	key := types.NamespacedName{Namespace: namespace, Name: requestName(api.ActionFailover, name, f.Request)}
 	var a api.Action
 	err := s.Live.Get(ctx, key, &a)
 	if err == nil {
@@ -82,9 +82,9 @@ func (s *session) mayAsk(ctx context.Context, namespace, name string) (string, e
 }
 
 // requestName is the same for the same wish, so that it is carried out once.
-func requestName(schedule, request string) string {
-	sum := sha256.Sum256([]byte(schedule + "/" + request))
-	return fmt.Sprintf("failover-%s-%s", schedule, hex.EncodeToString(sum[:5]))
+func requestName(what api.ActionType, application, request string) string {
+	sum := sha256.Sum256([]byte(application + "/" + request))
+	return fmt.Sprintf("%s-%s-%s", what, application, hex.EncodeToString(sum[:5]))
 }
 
 func reportOf(a *api.Action) migrate.FailOverReport {

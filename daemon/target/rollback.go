@@ -33,6 +33,8 @@ func (s *session) RollBack(ctx context.Context, r migrate.RollBack) (migrate.Rol
 	is := func(condition string) bool { return meta.IsStatusConditionTrue(standby.Status.Conditions, condition) }
 	asked := standby.Spec.Rollback
 	switch {
+	case bringing(standby):
+		return s.followBringing(ctx, standby, r)
 	case standby.Spec.Activation != nil:
 		return migrate.RollBackReport{}, activated(standby)
 	case !standby.DeletionTimestamp.IsZero():
@@ -46,6 +48,8 @@ func (s *session) RollBack(ctx context.Context, r migrate.RollBack) (migrate.Rol
 	case asked != nil && (asked.Request == r.Request || is(conditionRollingBack)):
 		refused := !is(conditionRollingBack) && refusedFor(standby)
 		return migrate.RollBackReport{Refused: refused, Message: standby.Status.Message}, nil
+	case r.BringWrites:
+		return s.bring(ctx, standby, r)
 	}
 	before := standby.DeepCopy()
 	standby.Spec.Rollback = &api.StandbyRollback{Request: r.Request, DropWrites: r.DropWrites}
@@ -70,7 +74,8 @@ func (x *run) observeRollback(ctx context.Context) (migrate.ObservedRollback, er
 		Asked: true, DropWrites: asked.DropWrites, Refused: refusedFor(x.s),
 		Begun: x.has(conditionRollingBack), Done: x.has(conditionRolledBack), Compared: x.s.Status.Comparing == asked.Request,
 	}
-	if o.Begun || o.DropWrites {
+	o.BringWrites, o.Brought = asked.BringWrites, x.has(conditionBrought)
+	if o.Begun || o.DropWrites || o.BringWrites {
 		return o, nil
 	}
 	var written []string
@@ -90,7 +95,7 @@ func (x *run) observeRollback(ctx context.Context) (migrate.ObservedRollback, er
 	}
 	if len(written) > 0 {
 		o.Written = "the target's volumes are not as they were handed over: " + strings.Join(written, "; ") +
-			": stop the application there and look, or roll back with dropTargetWrites, which throws it away (bringing it back to the source first is not served yet)"
+			": stop the application there and look, or roll back with bringTargetWrites, which brings it to the source first, or with dropTargetWrites, which throws it away"
 	}
 	return o, err
 }
@@ -339,7 +344,9 @@ func (x *run) undoRound(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	errs, err := workload.UndoAll(ctx, x.Objects, undo, workload.UndoOptions{Force: x.s.Spec.Rollback.DropWrites})
+	r := x.s.Spec.Rollback
+	// What was brought back is at the source as it was made here.
+	errs, err := workload.UndoAll(ctx, x.Objects, undo, workload.UndoOptions{Force: r.DropWrites || r.BringWrites})
 	left := make([]string, 0, len(errs))
 	for _, e := range errs {
 		left = append(left, e.Error())
@@ -395,6 +402,9 @@ func (x *run) takeVolumes(ctx context.Context, left []string) error {
 		return err
 	}
 	said := "round " + x.s.Spec.Round + " is taken back"
+	if x.s.Spec.Rollback.BringWrites {
+		said = "what was written since is at the source, and " + said
+	}
 	if kept > 0 {
 		said += fmt.Sprintf("; %d volumes are kept, released, with annotation %s: delete them when nobody misses what is on them", kept, annotationFenced)
 	}
@@ -410,6 +420,9 @@ func (x *run) takeVolumes(ctx context.Context, left []string) error {
 		v.HandedOver, v.Image, v.From, v.Claim, v.Volume = false, "", "", "", ""
 	}
 	meta.RemoveStatusCondition(&x.s.Status.Conditions, conditionHandingOver)
+	if err := x.endBringing(ctx); err != nil {
+		return err
+	}
 	x.s.Status.Message = said
 	x.mark(conditionRolledBack, "RolledBack", said)
 	return nil

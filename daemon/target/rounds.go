@@ -40,7 +40,7 @@ func (x *run) startRound(ctx context.Context) error {
 	s.Comparing, s.Retries = 0, nil
 	for _, condition := range []string{
 		conditionRead, conditionApplied, conditionTidy, conditionTakenBack, conditionSnapshotting, api.ConditionReady,
-		conditionRefused, conditionRollingBack, conditionRolledBack,
+		conditionRefused, conditionBrought, conditionRollingBack, conditionRolledBack,
 	} {
 		meta.RemoveStatusCondition(&s.Conditions, condition)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/daemon/migrate"
+	"github.com/godwit-io/godwit/pairing"
 	"github.com/godwit-io/godwit/snapshot/csi"
 )
 
@@ -35,14 +37,18 @@ func (s *session) Begin(ctx context.Context, b migrate.Begin) error {
 	if err := s.keepCopy(ctx, b); err != nil {
 		return err
 	}
+	spec, err := s.specOf(b)
+	if err != nil {
+		return err
+	}
 	standby := &api.Standby{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: s.Namespace, Name: standbyName(s.peer.PairID, b.Application),
 			Labels: map[string]string{labelManaged: managedBy, labelPair: s.peer.PairID},
 		},
-		Spec: s.specOf(b),
+		Spec: spec,
 	}
-	err := s.Client.Create(ctx, standby)
+	err = s.Client.Create(ctx, standby)
 	if err == nil {
 		return nil
 	}
@@ -92,7 +98,7 @@ func (s *session) mayTurn(ctx context.Context, there *api.Standby) error {
 	return nil
 }
 
-func (s *session) specOf(b migrate.Begin) api.StandbySpec {
+func (s *session) specOf(b migrate.Begin) (api.StandbySpec, error) {
 	spec := api.StandbySpec{
 		PairID: s.peer.PairID, Application: b.Application, Round: b.Round, Namespaces: b.Namespaces,
 		StartApplications: b.StartApplications, IncludeResources: b.IncludeResources,
@@ -111,7 +117,14 @@ func (s *session) specOf(b migrate.Begin) api.StandbySpec {
 			Moved: rawOf(c.Moved),
 		})
 	}
-	return spec
+	if len(b.Selection) == 0 {
+		return spec, nil
+	}
+	spec.Selection = &api.StandbySelection{}
+	if err := json.Unmarshal(b.Selection, spec.Selection); err != nil {
+		return spec, fmt.Errorf("the selection of round %s of %s: %w: %w", b.Round, b.Application, pairing.ErrRequest, err)
+	}
+	return spec, nil
 }
 
 // abandoned deletes the record of a standby that was handed over and of which the

@@ -127,7 +127,7 @@ func (x *run) observe(ctx context.Context) (migrate.ObservedStandby, error) {
 		Stage:     x.stages(), Cancel: x.s.Spec.Cancel,
 		Drill:       x.s.Spec.Drill != nil,
 		RoundChosen: x.has(conditionActivating), Raised: x.raised(),
-		Begun:       x.s.Status.Bringing == x.s.Spec.Round && x.s.Status.Activating == (x.s.Spec.Activation != nil),
+		Begun:       x.s.Status.Bringing == x.s.Spec.Round && (x.s.Status.Activating == (x.s.Spec.Activation != nil) || bringing(x.s)),
 		HandingOver: x.has(conditionHandingOver),
 	}
 	if a := x.s.Spec.Activation; a != nil {
@@ -179,6 +179,7 @@ func (x *run) act(ctx context.Context, a migrate.StandbyAction) (time.Duration, 
 		migrate.TakeBackObjects: {x.takeBackObjects, soon},
 		migrate.CompareVolumes:  {x.compareVolumes, standbyPoll},
 		migrate.RefuseRollback:  {x.refuseRollback(a.Message), standbyPoll},
+		migrate.BringWrites:     {x.bringWrites, standbyPoll},
 		migrate.RollBackRound:   {x.rollBackRound, standbyPoll},
 		migrate.RestStandby:     {func(context.Context) error { return nil }, 0},
 	}[a.Kind]

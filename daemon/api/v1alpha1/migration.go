@@ -74,6 +74,7 @@ type Migration struct {
 // +kubebuilder:validation:XValidation:rule="!(has(self.stage) && self.stage && has(self.precopy))",message="a stage run is one round: leave out precopy, or stage"
 // +kubebuilder:validation:XValidation:rule="!(has(self.activate) && self.activate) || (has(self.quiesce) && self.quiesce && has(self.startApplications) && self.startApplications)",message="activate needs quiesce and startApplications: the application may run on one side only"
 // +kubebuilder:validation:XValidation:rule="(has(self.namespaces) && size(self.namespaces) > 0) || (has(self.namespaceSelectors) && size(self.namespaceSelectors) > 0)",message="nothing to move: name spec.namespaces, or spec.namespaceSelectors"
+// +kubebuilder:validation:XValidation:rule="!(has(self.dropTargetWrites) && self.dropTargetWrites && has(self.bringTargetWrites) && self.bringTargetWrites)",message="what was written on the target is thrown away or brought back: leave out dropTargetWrites, or bringTargetWrites"
 type MigrationSpec struct {
 	// ClusterPair is the name of a ClusterPair in the namespace of the Migration.
 	// +kubebuilder:validation:MinLength=1
@@ -98,24 +99,6 @@ type MigrationSpec struct {
 	// SkipServiceUpdate keeps the cluster's own fields of Services as they are.
 	// +optional
 	SkipServiceUpdate *bool `json:"skipServiceUpdate,omitempty"`
-	// IncludeNetworkPolicyWithCIDR also moves NetworkPolicies with an ipBlock.
-	// +optional
-	IncludeNetworkPolicyWithCIDR *bool `json:"includeNetworkPolicyWithCIDR,omitempty"`
-	// Selectors: all of these labels must be on an object for it to move.
-	// +optional
-	Selectors map[string]string `json:"selectors,omitempty"`
-	// ExcludeSelectors: any of these labels on an object leaves it out.
-	// +optional
-	ExcludeSelectors map[string]string `json:"excludeSelectors,omitempty"`
-	// ExcludeResourceTypes are kinds to leave out.
-	// +optional
-	ExcludeResourceTypes []string `json:"excludeResourceTypes,omitempty"`
-	// IncludeOptionalResourceTypes are kinds that are left out unless named, such as Job.
-	// +optional
-	IncludeOptionalResourceTypes []string `json:"includeOptionalResourceTypes,omitempty"`
-	// IgnoreOwnerReferencesCheck also moves objects whose owner moves.
-	// +optional
-	IgnoreOwnerReferencesCheck *bool `json:"ignoreOwnerReferencesCheck,omitempty"`
 	// SkipDeletedNamespaces goes on with the others when a namespace is not there.
 	// +optional
 	// +kubebuilder:default=true
@@ -137,11 +120,12 @@ type MigrationSpec struct {
 	Limits *Limits `json:"limits,omitempty"`
 	// Timeouts bound how long it may get no further.
 	// +optional
-	Timeouts      *Timeouts `json:"timeouts,omitempty"`
-	ObjectOptions `json:",inline"`
-	LifeOptions   `json:",inline"`
-	RuleOptions   `json:",inline"`
-	HookOptions   `json:",inline"`
+	Timeouts         *Timeouts `json:"timeouts,omitempty"`
+	SelectionOptions `json:",inline"`
+	ObjectOptions    `json:",inline"`
+	LifeOptions      `json:",inline"`
+	RuleOptions      `json:",inline"`
+	HookOptions      `json:",inline"`
 	// AdminClusterPair is an admin pair of the admin namespace, to the same cluster.
 	// It answers for what has no namespace, and for namespaces with their labels;
 	// all else goes by ClusterPair.

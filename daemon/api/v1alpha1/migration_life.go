@@ -63,6 +63,11 @@ type LifeOptions struct {
 	// target since.
 	// +optional
 	DropTargetWrites *bool `json:"dropTargetWrites,omitempty"`
+	// BringTargetWrites has Rollback bring to the source first what the application
+	// wrote on the target since: it is stopped there, and comes back with its objects
+	// and what differs of its volumes, as by a failback. It takes a pair that leads back.
+	// +optional
+	BringTargetWrites *bool `json:"bringTargetWrites,omitempty"`
 	// RollbackOnFailure starts on the source what was stopped there when the
 	// Migration fails. Without it a failed Migration leaves the source stopped.
 	// +optional

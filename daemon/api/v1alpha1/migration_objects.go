@@ -26,10 +26,6 @@ type ObjectOptions struct {
 	// DryRun finds out what would happen, and does nothing. The plan is in the status.
 	// +optional
 	DryRun *bool `json:"dryRun,omitempty"`
-	// ResourceSelectors: where there are any, only objects that match one of them
-	// move, beside the namespaces and the claims with their volumes.
-	// +optional
-	ResourceSelectors []ResourceSelector `json:"resourceSelectors,omitempty"`
 	// NamespaceMapping gives the target's namespace for each of the source; one
 	// that is not named keeps its name. References in other objects follow.
 	// +optional

@@ -97,6 +97,9 @@ type StandbySpec struct {
 	// Volumes that the target provides.
 	// +optional
 	Volumes []StandbyClaim `json:"volumes,omitempty"`
+	// Selection is what of the namespaces is the application's; all of it when not set.
+	// +optional
+	Selection *StandbySelection `json:"selection,omitempty"`
 }
 
 // StandbyVouch says who answers for which round.
@@ -130,6 +133,9 @@ type StandbyRollback struct {
 	// over; without it a rollback is refused where anything was.
 	// +optional
 	DropWrites bool `json:"dropWrites,omitempty"`
+	// BringWrites brings them to the source first, by a failback.
+	// +optional
+	BringWrites bool `json:"bringWrites,omitempty"`
 }
 
 // StandbyClaim is one volume that the target provides.

@@ -858,8 +858,10 @@ type BeginRequest struct {
 	// patience_seconds is how long the target may get no further before it gives the
 	// round up; no limit when 0.
 	PatienceSeconds int64 `protobuf:"varint,12,opt,name=patience_seconds,json=patienceSeconds,proto3" json:"patience_seconds,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// selection is what of the namespaces is the application's, as JSON.
+	Selection     []byte `protobuf:"bytes,13,opt,name=selection,proto3" json:"selection,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BeginRequest) Reset() {
@@ -974,6 +976,13 @@ func (x *BeginRequest) GetPatienceSeconds() int64 {
 		return x.PatienceSeconds
 	}
 	return 0
+}
+
+func (x *BeginRequest) GetSelection() []byte {
+	if x != nil {
+		return x.Selection
+	}
+	return nil
 }
 
 // Schedule is what the target shows of a schedule of the source.
@@ -1783,7 +1792,9 @@ type RollBackRequest struct {
 	// drop_writes throws away what was written on the target since.
 	DropWrites bool `protobuf:"varint,4,opt,name=drop_writes,json=dropWrites,proto3" json:"drop_writes,omitempty"`
 	// request tells one wish from the next.
-	Request       int64 `protobuf:"varint,5,opt,name=request,proto3" json:"request,omitempty"`
+	Request int64 `protobuf:"varint,5,opt,name=request,proto3" json:"request,omitempty"`
+	// bring_writes brings it to the source first: the application is failed back.
+	BringWrites   bool `protobuf:"varint,6,opt,name=bring_writes,json=bringWrites,proto3" json:"bring_writes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1851,6 +1862,13 @@ func (x *RollBackRequest) GetRequest() int64 {
 		return x.Request
 	}
 	return 0
+}
+
+func (x *RollBackRequest) GetBringWrites() bool {
+	if x != nil {
+		return x.BringWrites
+	}
+	return false
 }
 
 type RollBackResponse struct {
@@ -1994,7 +2012,7 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"\x11PreflightResponse\x12.\n" +
 	"\bproblems\x18\x01 \x03(\v2\x12.godwit.v1.ProblemR\bproblems\x12\x18\n" +
 	"\adetails\x18\x02 \x01(\fR\adetails\x12/\n" +
-	"\x06served\x18\x03 \x03(\v2\x17.godwit.v1.KindVersionsR\x06served\"\xbb\x03\n" +
+	"\x06served\x18\x03 \x03(\v2\x17.godwit.v1.KindVersionsR\x06served\"\xd9\x03\n" +
 	"\fBeginRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\tR\x05round\x12\x1e\n" +
@@ -2011,7 +2029,8 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"\bactivate\x18\n" +
 	" \x01(\bR\bactivate\x12/\n" +
 	"\bschedule\x18\v \x01(\v2\x13.godwit.v1.ScheduleR\bschedule\x12)\n" +
-	"\x10patience_seconds\x18\f \x01(\x03R\x0fpatienceSeconds\"u\n" +
+	"\x10patience_seconds\x18\f \x01(\x03R\x0fpatienceSeconds\x12\x1c\n" +
+	"\tselection\x18\r \x01(\fR\tselection\"u\n" +
 	"\bSchedule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06policy\x18\x02 \x01(\tR\x06policy\x12!\n" +
@@ -2082,7 +2101,7 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"unfinished\x18\x05 \x01(\bR\n" +
 	"unfinished\"$\n" +
 	"\x0eCancelResponse\x12\x12\n" +
-	"\x04done\x18\x01 \x01(\bR\x04done\"\xa4\x01\n" +
+	"\x04done\x18\x01 \x01(\bR\x04done\"\xc7\x01\n" +
 	"\x0fRollBackRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\tR\x05round\x12\x1e\n" +
@@ -2091,7 +2110,8 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"namespaces\x12\x1f\n" +
 	"\vdrop_writes\x18\x04 \x01(\bR\n" +
 	"dropWrites\x12\x18\n" +
-	"\arequest\x18\x05 \x01(\x03R\arequest\"Z\n" +
+	"\arequest\x18\x05 \x01(\x03R\arequest\x12!\n" +
+	"\fbring_writes\x18\x06 \x01(\bR\vbringWrites\"Z\n" +
 	"\x10RollBackResponse\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\bR\x04done\x12\x18\n" +
 	"\arefused\x18\x02 \x01(\bR\arefused\x12\x18\n" +

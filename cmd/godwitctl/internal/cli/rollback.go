@@ -16,7 +16,7 @@ import (
 
 // rollbackFlags are the flags of rollback migration.
 type rollbackFlags struct {
-	dropTargetWrites, wait bool
+	dropTargetWrites, bringTargetWrites, wait bool
 }
 
 func newRollback(s *session) *cobra.Command {
@@ -33,16 +33,20 @@ func newRollback(s *session) *cobra.Command {
 stopped on the source. Run it on the source.
 
 It is refused where the target's volumes were written to since, unless
---drop-target-writes says that this may go. It can be asked for until the
+--bring-target-writes has that brought to the source first, or
+--drop-target-writes says that it may go. It can be asked for until the
 Migration is deleted.
 
-Example:
-  ` + s.program + ` rollback migration move -n cms`,
+Examples:
+  ` + s.program + ` rollback migration move -n cms
+  ` + s.program + ` rollback migration move -n cms --bring-target-writes`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.rollback(cmd.Context(), f, args)
 		},
 	}
 	cmd.Flags().BoolVar(&f.dropTargetWrites, "drop-target-writes", false, "Throw away what the application wrote on the target, and delete its volumes there")
+	cmd.Flags().BoolVar(&f.bringTargetWrites, "bring-target-writes", false, "Stop the application on the target, and bring to the source first what it wrote there, by difference")
+	cmd.MarkFlagsMutuallyExclusive("drop-target-writes", "bring-target-writes")
 	cmd.Flags().BoolVar(&f.wait, "wait", true, "Show how it fares until it ends; fail if it is refused")
 	rollback.AddCommand(cmd)
 	return rollback
@@ -71,7 +75,7 @@ func (s *session) rollback(ctx context.Context, f rollbackFlags, args []string) 
 	if err := mayRollBack(&m); err != nil {
 		return err
 	}
-	asked, err := s.askRollback(ctx, c, &m, f.dropTargetWrites)
+	asked, err := s.askRollback(ctx, c, &m, f)
 	if err != nil {
 		return err
 	}
@@ -95,9 +99,10 @@ func mayRollBack(m *api.Migration) error {
 
 // askRollback asks, anew where an earlier wish was refused, and returns the
 // generation from which on the status answers this one.
-func (s *session) askRollback(ctx context.Context, c client.Client, m *api.Migration, drop bool) (int64, error) {
+func (s *session) askRollback(ctx context.Context, c client.Client, m *api.Migration, f rollbackFlags) (int64, error) {
 	what := fmt.Sprintf("roll back Migration %s in namespace %s", m.Name, m.Namespace)
-	if wanted := m.Spec.Rollback; wanted != nil && *wanted && (m.Spec.DropTargetWrites != nil && *m.Spec.DropTargetWrites) == drop {
+	is := func(b *bool) bool { return b != nil && *b }
+	if is(m.Spec.Rollback) && is(m.Spec.DropTargetWrites) == f.dropTargetWrites && is(m.Spec.BringTargetWrites) == f.bringTargetWrites {
 		before, no := m.DeepCopy(), false
 		m.Spec.Rollback = &no
 		if err := c.Patch(ctx, m, client.MergeFrom(before)); err != nil {
@@ -105,7 +110,7 @@ func (s *session) askRollback(ctx context.Context, c client.Client, m *api.Migra
 		}
 	}
 	before, yes := m.DeepCopy(), true
-	m.Spec.Rollback, m.Spec.DropTargetWrites = &yes, &drop
+	m.Spec.Rollback, m.Spec.DropTargetWrites, m.Spec.BringTargetWrites = &yes, &f.dropTargetWrites, &f.bringTargetWrites
 	if err := c.Patch(ctx, m, client.MergeFrom(before)); err != nil {
 		return 0, s.fail(what, err)
 	}

@@ -275,9 +275,11 @@ func (f scheduleFlags) schedule(args []string) (*api.MigrationSchedule, error) {
 			Template: api.MigrationTemplate{Spec: api.MigrationSpec{
 				ClusterPair: f.pair, Namespaces: f.namespaces, IncludeResources: &resources, IncludeVolumes: &volumes,
 				StartApplications: &f.startApplications, SkipServiceUpdate: &f.skipServiceUpdate,
-				IncludeNetworkPolicyWithCIDR: &f.includeCIDR, IgnoreOwnerReferencesCheck: &f.ignoreOwners,
-				SkipDeletedNamespaces: &skip, Selectors: f.selectors, ExcludeSelectors: f.exclude,
-				ExcludeResourceTypes: f.excludeTypes, StorageClassMapping: f.classes, Method: method,
+				SkipDeletedNamespaces: &skip, StorageClassMapping: f.classes, Method: method,
+				SelectionOptions: api.SelectionOptions{
+					Selectors: f.selectors, ExcludeSelectors: f.exclude, ExcludeResourceTypes: f.excludeTypes,
+					IncludeNetworkPolicyWithCIDR: &f.includeCIDR, IgnoreOwnerReferencesCheck: &f.ignoreOwners,
+				},
 			}},
 		},
 	}, nil
