@@ -87,7 +87,7 @@ func (x *run) rollbackWaits(message string) error {
 		x.refuseRollback("GaveUp", "the pair is gone, so the target cannot be asked: "+message)
 		return nil
 	}
-	x.mark(conditionRollingBack, "Waiting", strings.TrimSpace("the target takes the round back: "+message))
+	x.mark(conditionRollingBack, "Waiting", strings.TrimSuffix("the target takes the round back: "+message, ": "))
 	return nil
 }
 

@@ -98,7 +98,7 @@ func (x *run) bringWrites(ctx context.Context) error {
 	case how.Ended:
 		x.refuseBringing(how.Message)
 	default:
-		x.s.Status.Message = strings.TrimSpace("Action " + key.String() + " fails the application back " + how.Message)
+		x.s.Status.Message = strings.TrimSuffix("Action "+key.String()+" fails the application back: "+how.Message, ": ")
 	}
 	return nil
 }

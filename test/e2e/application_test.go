@@ -118,12 +118,7 @@ func startJournal(ctx context.Context, t *testing.T, g *scenario.Ground) {
 	t.Cleanup(func() { removeJournal(context.WithoutCancel(ctx), t, g) })
 	removeJournal(ctx, t, g)
 	must(t, g.Source.Apply(ctx, []byte(application)))
-	for _, c := range []scenario.Cluster{g.Source, g.Target} {
-		must(t, g.EnsureLocation(ctx, c, scenario.Namespace, g.Store))
-	}
-	printed, err := g.Godwitctl(ctx, g.Target, "-n", scenario.Namespace, "generate", "clusterpair", "journal", "--admin")
-	must(t, err)
-	must(t, g.Source.Apply(ctx, []byte(printed)))
+	pairAsAdmin(ctx, t, g, "journal")
 	must(t, g.Source.Rollout(ctx, "journal-data", "deployment/operator", "120s"))
 	// Its webhook is asked by a Service, which takes a moment longer.
 	must(t, scenario.Await(ctx, time.Minute, "the operator to be asked", func(ctx context.Context) (bool, string, error) {
@@ -133,7 +128,6 @@ func startJournal(ctx context.Context, t *testing.T, g *scenario.Ground) {
 	must(t, g.Source.Rollout(ctx, "journal-data", "statefulset/db", "120s"))
 	must(t, g.Source.Rollout(ctx, "journal", "deployment/web", "120s"))
 	awaitPage(ctx, t, g.Source, "journal")
-	must(t, g.AwaitPair(ctx, scenario.Namespace, "journal", time.Minute))
 }
 
 func cacheOf(namespace string, megabytes int) string {

@@ -164,6 +164,11 @@ func (s *stage) play(ctx context.Context) {
 			})
 		}
 	}
+	// What was failed over stays when its schedule goes.
+	s.try(ctx, "the end of the standbys", func(ctx context.Context) error {
+		_, err := s.g.Target.Kubectl(ctx, "-n", scenario.Namespace, "delete", "standbies.godwit.io", "--all", "--timeout", "60s")
+		return err
+	})
 	s.unpaired(ctx, s.g.Source)
 	// What the source left, and has a standby, is shown there until somebody deletes it.
 	_, err := s.g.Target.Kubectl(ctx, "-n", scenario.Namespace, "delete", "clusterpairs.godwit.io", "--all", "--timeout", "60s")

@@ -18,6 +18,8 @@ type App struct {
 	workloads []string
 	// megabytes is how much a vault holds.
 	megabytes int
+	// class, where set, is that of its volumes, which are shared then.
+	class string
 }
 
 // FullApp is a database under inserts, a raw volume, a shared tree and a front end.
@@ -31,6 +33,13 @@ func FullApp(namespace string) App {
 // a filesystem on block storage, and that many random megabytes in it.
 func Vault(namespace string, megabytes int) App {
 	return App{Namespace: namespace, manifest: "vault.yaml", workloads: []string{"deployment/vault"}, megabytes: megabytes}
+}
+
+// OnFiler is a vault whose volume is of a storage that both clusters reach.
+func OnFiler(namespace string, megabytes int) App {
+	a := Vault(namespace, megabytes)
+	a.class = "csi-filer"
+	return a
 }
 
 // Tree is a folder of files in a container.
@@ -106,12 +115,16 @@ func (g *Ground) Manifest(a App) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []byte(strings.NewReplacer(
-		"namespace: cms", "namespace: "+a.Namespace,
-		"{name: cms, labels", "{name: "+a.Namespace+", labels",
+	words := []string{
+		"namespace: cms", "namespace: " + a.Namespace,
+		"{name: cms, labels", "{name: " + a.Namespace + ", labels",
 		"godwit-io/demo-app:dev", g.AppImage.Name,
 		"MEGABYTES", fmt.Sprint(a.megabytes),
-	).Replace(string(b))), nil
+	}
+	if a.class != "" {
+		words = append(words, "[ReadWriteOnce]", "[ReadWriteMany]", "storageClassName: csi-block", "storageClassName: "+a.class)
+	}
+	return []byte(strings.NewReplacer(words...).Replace(string(b))), nil
 }
 
 // StartOver removes the application and all that a Migration of it made from

@@ -108,6 +108,9 @@ func (c Cluster) api() node.Probe { return node.Probe{URL: c.Server() + "/readyz
 
 func (c Cluster) makeDirs() error {
 	dirs := []string{c.path("etcd"), c.path("csi")}
+	if !c.ControlPlane {
+		dirs = append(dirs, c.filer())
+	}
 	for i := range c.Nodes {
 		for _, d := range []string{"logs", "conf", "cni", "kubelet", "containerd", "cnistate", "podlogs"} {
 			dirs = append(dirs, c.nodePath(i, d))

@@ -109,6 +109,11 @@ metadata: {name: %[2]s}
 spec: {attachRequired: false, podInfoOnMount: true, volumeLifecycleModes: [Persistent], fsGroupPolicy: File, storageCapacity: false}
 ---
 apiVersion: storage.k8s.io/v1
+kind: CSIDriver
+metadata: {name: %[6]s}
+spec: {attachRequired: false, podInfoOnMount: true, volumeLifecycleModes: [Persistent], fsGroupPolicy: File, storageCapacity: false}
+---
+apiVersion: storage.k8s.io/v1
 kind: StorageClass
 metadata: {name: csi-block, annotations: {storageclass.kubernetes.io/is-default-class: "true"}}
 provisioner: %[1]s
@@ -132,6 +137,14 @@ reclaimPolicy: Delete
 volumeBindingMode: Immediate
 allowVolumeExpansion: true
 ---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: csi-filer}
+provisioner: %[6]s
+reclaimPolicy: Delete
+volumeBindingMode: Immediate
+allowVolumeExpansion: true
+---
 apiVersion: snapshot.storage.k8s.io/v1
 kind: VolumeSnapshotClass
 metadata: {name: csi-block, annotations: {snapshot.storage.kubernetes.io/is-default-class: "true"}}
@@ -148,7 +161,7 @@ apiVersion: cbt.storage.k8s.io/v1beta1
 kind: SnapshotMetadataService
 metadata: {name: %[1]s}
 spec: {audience: %[1]s, address: "%[3]s:%[4]d", caCert: %[5]s}
-`, BlockDriver, FilesDriver, c.ip(0), c.ports().SnapshotMetadata, base64.StdEncoding.EncodeToString(ca)))
+`, BlockDriver, FilesDriver, c.ip(0), c.ports().SnapshotMetadata, base64.StdEncoding.EncodeToString(ca), FilerDriver))
 }
 
 // apply applies the definitions, then what needs them, each as soon as its kind is served.

@@ -37,7 +37,7 @@ func (c Cluster) plane() (Plane, error) {
 	p := Plane{Added: c.addedDaemons(), StandIn: standin.Config{
 		Kubeconfig: c.path("addons.kubeconfig"), NodeName: c.NodeName(0), KubeletDir: c.KubeletDir(), Drivers: map[string]string{},
 	}}
-	for _, d := range drivers() {
+	for _, d := range c.storage() {
 		socket := c.socket(d)
 		if len(socket) > maxSocket {
 			return p, fmt.Errorf("folder %s is too deep: sockets in it would have paths of more than %d characters; choose another with --dir", c.Dir, maxSocket)

@@ -12,7 +12,7 @@ import (
 type driver struct {
 	Name     string // as in StorageClass.provisioner
 	Flavor   string // as the driver's --flavor
-	Folder   string // on the cluster's volumes image
+	Folder   string // names it, and is its place on the cluster's volumes image
 	Attach   bool   // volumes are attached to a node before use
 	Snapshot bool
 	CBT      bool // changed blocks between snapshots
@@ -20,18 +20,37 @@ type driver struct {
 	provisioner []string
 }
 
-// Names of the drivers that every cluster has.
+// Names of the drivers that every cluster has. The filer's volumes are there in all
+// clusters of a sandbox that have nodes.
 const (
 	BlockDriver = "csi.test.godwit.io"
 	FilesDriver = "files.test.godwit.io"
+	FilerDriver = "filer.test.godwit.io"
 )
 
-func drivers() []driver {
-	return []driver{
+func (c Cluster) storage() []driver {
+	all := []driver{
 		{Name: BlockDriver, Flavor: "block-cbt", Folder: "block", Attach: true, Snapshot: true, CBT: true, provisioner: []string{"--default-fstype=ext4"}},
 		{Name: FilesDriver, Flavor: "shared", Folder: "files"},
 	}
+	if !c.ControlPlane {
+		all = append(all, driver{Name: FilerDriver, Flavor: "shared", Folder: filerFolder})
+	}
+	return all
 }
+
+const filerFolder = "filer"
+
+// volumes is the folder of the driver's volumes.
+func (c Cluster) volumes(d driver) string {
+	if d.Folder == filerFolder {
+		return c.filer()
+	}
+	return c.path("csi", d.Folder)
+}
+
+// filer is the folder that the sandbox's clusters share.
+func (c Cluster) filer() string { return filepath.Join(filepath.Dir(filepath.Dir(c.Dir)), filerFolder) }
 
 // socket is where the driver listens.
 func (c Cluster) socket(d driver) string {
@@ -53,9 +72,9 @@ func (c Cluster) drivers(i int) []node.Daemon {
 		args = append(args, "--registration", "--kubelet-dir=/var/lib/kubelet")
 	}
 	var all []node.Daemon
-	for _, d := range drivers() {
+	for _, d := range c.storage() {
 		one := c.daemon(i, "csidriver-"+d.Folder, "csidriver", nil, append([]string{
-			"--endpoint=unix://" + c.socket(d), "--node-id=" + c.NodeName(i), "--state-dir=" + c.path("csi", d.Folder),
+			"--endpoint=unix://" + c.socket(d), "--node-id=" + c.NodeName(i), "--state-dir=" + c.volumes(d),
 			"--driver-name=" + d.Name, "--flavor=" + d.Flavor,
 		}, args...)...)
 		// Where mkfs.ext4 is, for users whose PATH is without it.
@@ -73,7 +92,7 @@ func (c Cluster) sidecars() []node.Daemon {
 	all := []node.Daemon{
 		c.daemon(0, "snapshot-controller", "snapshot-controller", []node.Probe{c.api()}, append(qps, kubeconfig, groups)...),
 	}
-	for _, d := range drivers() {
+	for _, d := range c.storage() {
 		address := "--csi-address=" + c.socket(d)
 		ready := []node.Probe{{Socket: c.socket(d)}, c.api()}
 		add := func(program string, args ...string) {

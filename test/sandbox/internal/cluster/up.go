@@ -148,7 +148,7 @@ func (c Cluster) wait(ctx context.Context, now time.Time, tell func(string)) err
 	var all sync.WaitGroup
 	errs := make([]error, c.Nodes)
 	for i := range c.Nodes {
-		all.Go(func() { errs[i] = waitNode(ctx, api, c.NodeName(i)) })
+		all.Go(func() { errs[i] = c.waitNode(ctx, api, c.NodeName(i)) })
 	}
 	all.Wait()
 	if err := errors.Join(errs...); err != nil {
@@ -161,7 +161,7 @@ func (c Cluster) wait(ctx context.Context, now time.Time, tell func(string)) err
 	return node.Probe{URL: fmt.Sprintf("http://%s:8181/ready", c.ip(0))}.Wait(ctx)
 }
 
-func waitNode(ctx context.Context, api *kubeapi.Client, name string) error {
+func (c Cluster) waitNode(ctx context.Context, api *kubeapi.Client, name string) error {
 	var n struct {
 		Status struct {
 			Conditions []struct{ Type, Status string } `json:"conditions"`
@@ -184,7 +184,7 @@ func waitNode(ctx context.Context, api *kubeapi.Client, name string) error {
 		} `json:"spec"`
 	}
 	err = api.Until(ctx, "/apis/storage.k8s.io/v1/csinodes/"+name, &csi, func() bool {
-		return len(csi.Spec.Drivers) >= len(drivers())
+		return len(csi.Spec.Drivers) >= len(c.storage())
 	})
 	if err != nil {
 		return fmt.Errorf("not all CSI drivers registered on node %s: %w", name, err)
