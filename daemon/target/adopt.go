@@ -175,6 +175,11 @@ func (x *run) adoptVolume(ctx context.Context, v *api.StandbyVolume) error {
 		if client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("read standby claim: %w", err)
 		}
+		if err == nil {
+			if err := x.dropAdoptedFrom(ctx, &standby); err != nil {
+				return err
+			}
+		}
 		v.Adopting, v.Adopted, v.Reason = false, err == nil, ""
 		// Whatever it holds, it is looked at before it is written.
 		v.Claim, v.Image, v.From = standby.UID, "", ""
@@ -206,6 +211,15 @@ func (x *run) adoptVolume(ctx context.Context, v *api.StandbyVolume) error {
 		return fmt.Errorf("delete volume %s, whose storage is the standby's: %w", pv.Name, err)
 	}
 	return nil
+}
+
+// dropAdoptedFrom deletes what was left of the application's own volume.
+func (x *run) dropAdoptedFrom(ctx context.Context, standby *corev1.PersistentVolumeClaim) error {
+	var pv corev1.PersistentVolume
+	if err := x.Live.Get(ctx, types.NamespacedName{Name: standby.Spec.VolumeName}, &pv); err != nil {
+		return fmt.Errorf("read volume %s: %w", standby.Spec.VolumeName, err)
+	}
+	return x.dropMadeOf(ctx, &pv)
 }
 
 // keepOld keeps what the volume holds in a snapshot, where its driver can, before
@@ -257,6 +271,7 @@ func (x *run) ensureAdopted(ctx context.Context, v *api.StandbyVolume, claim *co
 	}
 	delete(pv.Annotations, "pv.kubernetes.io/bound-by-controller")
 	pv.Annotations[annotationAdopted], pv.Annotations[annotationStandby] = claim.Namespace+"/"+claim.Name, x.s.Name
+	pv.Annotations[annotationMadeOf] = madeOf(old)
 	pv.Spec.VolumeMode = &mode
 	pv.Spec.ClaimRef = &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: x.Namespace, Name: name}
 	if err := x.Client.Create(ctx, pv); client.IgnoreAlreadyExists(err) != nil {

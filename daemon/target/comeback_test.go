@@ -461,6 +461,16 @@ func (s *side) check(what string, want map[string]string) {
 			s.w.t.Fatalf("%s: volume %s on %s holds %q, want %q", what, v, s.name, got, want[v])
 		}
 	}
+	var volumes corev1.PersistentVolumeList
+	s.w.must(s.client.List(s.w.t.Context(), &volumes))
+	known := map[string]string{}
+	for _, pv := range volumes.Items {
+		handle := pv.Spec.CSI.VolumeHandle
+		if before := known[handle]; before != "" {
+			s.w.t.Errorf("%s: volumes %s and %s on %s have the same storage", what, before, pv.Name, s.name)
+		}
+		known[handle] = pv.Name
+	}
 }
 
 // TestThereAndBack hands an application to and fro: rounds, kills, planned moves that

@@ -3,6 +3,7 @@ package target
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,6 +17,9 @@ import (
 const (
 	// annotationReclaim remembers the policy that a volume gets back in the end.
 	annotationReclaim = "godwit.io/reclaim-policy"
+	// annotationMadeOf is on a volume that was made over the storage of another: that
+	// one's name/uid, to be deleted.
+	annotationMadeOf = "godwit.io/made-of"
 )
 
 // handOver gives the volumes to the application, once no node holds any of them.
@@ -159,7 +163,7 @@ func (x *run) targetVolume(name string, v *api.StandbyVolume, wanted api.Standby
 		pv.Labels[k] = value
 	}
 	delete(pv.Annotations, "pv.kubernetes.io/bound-by-controller")
-	pv.Annotations[annotationStandby] = x.s.Name
+	pv.Annotations[annotationStandby], pv.Annotations[annotationMadeOf] = x.s.Name, madeOf(standby)
 	pv.Annotations["godwit.io/image"] = v.Image
 	pv.Spec.VolumeMode = &mode
 	pv.Spec.AccessModes = accessModes(wanted.AccessModes)
@@ -179,9 +183,35 @@ func (x *run) confirmHandOver(ctx context.Context, v *api.StandbyVolume) error {
 	for _, pv := range list.Items {
 		ref := pv.Spec.ClaimRef
 		if pv.Annotations[annotationStandby] == x.s.Name && ref != nil && ref.Namespace == into(v) && ref.Name == v.Name {
+			if err := x.dropMadeOf(ctx, &pv); err != nil {
+				return err
+			}
 			v.Volume, v.HandedOver, v.Reason = pv.Name, true, ""
 			return nil
 		}
 	}
 	return fmt.Errorf("%w: its standby claim is gone and no volume was made for the application: start a new Migration", errRefused)
+}
+
+func madeOf(pv *corev1.PersistentVolume) string { return pv.Name + "/" + string(pv.UID) }
+
+// dropMadeOf deletes the volume over whose storage another was made, where that was cut
+// short: two volumes of one storage are one too many.
+func (x *run) dropMadeOf(ctx context.Context, made *corev1.PersistentVolume) error {
+	name, _, _ := strings.Cut(made.Annotations[annotationMadeOf], "/")
+	if name == "" {
+		return nil
+	}
+	var old corev1.PersistentVolume
+	err := x.Live.Get(ctx, types.NamespacedName{Name: name}, &old)
+	if apierrors.IsNotFound(err) || err == nil && madeOf(&old) != made.Annotations[annotationMadeOf] {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read volume %s: %w", name, err)
+	}
+	if err := x.Client.Delete(ctx, &old, client.Preconditions{UID: &old.UID}); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("delete volume %s, whose storage is that of volume %s: %w", name, made.Name, err)
+	}
+	return nil
 }

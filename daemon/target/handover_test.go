@@ -112,6 +112,7 @@ func safe(ctx context.Context, c client.Client) error {
 // storage is never unowned, and the next attempt ends it.
 func TestHandOverKilledAnywhere(t *testing.T) {
 	t.Parallel()
+	killed := 0
 	for most := range 8 {
 		s, objects := standby(t)
 		c := newCluster(t, most, objects...)
@@ -125,11 +126,18 @@ func TestHandOverKilledAnywhere(t *testing.T) {
 			if err := safe(t.Context(), c); err != nil {
 				t.Fatalf("after %d writes: %v", most, err)
 			}
-			c.most = 1 << 20
+			if err != nil {
+				killed++
+				c.most = 1 << 20
+			}
 		}
 		var made corev1.PersistentVolume
 		if err := c.Get(t.Context(), client.ObjectKey{Name: "pvc-of-the-source"}, &made); err != nil {
 			t.Fatalf("after %d writes: %v", most, err)
+		}
+		var all corev1.PersistentVolumeList
+		if err := c.List(t.Context(), &all); err != nil || len(all.Items) != 1 {
+			t.Errorf("after %d writes %d volumes have the storage, want one: %v", most, len(all.Items), err)
 		}
 		ref := made.Spec.ClaimRef
 		if *made.Spec.VolumeMode != corev1.PersistentVolumeFilesystem || made.Spec.CSI.FSType != "ext4" || ref.Namespace != "cms" || ref.Name != "data" || ref.UID != "" {
@@ -138,6 +146,9 @@ func TestHandOverKilledAnywhere(t *testing.T) {
 		if made.Annotations[annotationReclaim] != string(corev1.PersistentVolumeReclaimDelete) {
 			t.Errorf("after %d writes nobody remembers the reclaim policy: %v", most, made.Annotations)
 		}
+	}
+	if killed < 4 {
+		t.Errorf("it was killed %d times only: at the policy, the volume, and the end of claim and volume", killed)
 	}
 }
 
