@@ -16,6 +16,7 @@ import (
 // comes back from there one day is chosen by the same.
 func (x *run) selection(ctx context.Context) ([]byte, error) {
 	s := api.StandbySelection{SelectionOptions: x.m.Spec.SelectionOptions}
+	none := !isTrue(x.m.Spec.IncludeVolumes, true)
 	for _, namespace := range x.namespaces() {
 		var list corev1.PersistentVolumeClaimList
 		if err := x.Client.List(ctx, &list, client.InNamespace(namespace),
@@ -23,7 +24,7 @@ func (x *run) selection(ctx context.Context) ([]byte, error) {
 			return nil, fmt.Errorf("list claims of %s: %w", namespace, err)
 		}
 		for _, pvc := range list.Items {
-			if pvc.DeletionTimestamp.IsZero() && x.leftOut(pvc) {
+			if pvc.DeletionTimestamp.IsZero() && (none || x.leftOut(pvc)) {
 				s.SkippedClaims = append(s.SkippedClaims, namespace+"/"+pvc.Name)
 			}
 		}

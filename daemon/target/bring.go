@@ -37,10 +37,19 @@ func (s *session) bring(ctx context.Context, standby *api.Standby, r migrate.Rol
 		return migrate.RollBackReport{Refused: why != "", Message: why}, err
 	}
 	before := standby.DeepCopy()
-	standby.Spec.Rollback = &api.StandbyRollback{Request: r.Request, BringWrites: true}
-	standby.Spec.Activation = &api.StandbyActivation{Round: standby.Spec.Round, Planned: true}
-	if err := s.Client.Patch(ctx, standby, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
-		return migrate.RollBackReport{}, fmt.Errorf("ask Standby %s to bring back what was written since round %s: %w", standby.Name, r.Round, err)
+	asked := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	// Tried first: definitions of an older version would take the one without the other.
+	for _, dryRun := range [][]string{{metav1.DryRunAll}, nil} {
+		standby = before.DeepCopy()
+		standby.Spec.Rollback = &api.StandbyRollback{Request: r.Request, BringWrites: true}
+		standby.Spec.Activation = &api.StandbyActivation{Round: standby.Spec.Round, Planned: true}
+		if err := s.Client.Patch(ctx, standby, asked, &client.PatchOptions{DryRun: dryRun}); err != nil {
+			return migrate.RollBackReport{}, fmt.Errorf("ask Standby %s to bring back what was written since round %s: %w", standby.Name, r.Round, err)
+		}
+		if !bringing(standby) {
+			return migrate.RollBackReport{Refused: true, Message: "the definition of Standby on cluster " + s.ClusterID +
+				" is of an older version, which knows nothing of bringWrites: apply the chart's crds folder there, and ask again"}, nil
+		}
 	}
 	return migrate.RollBackReport{Message: "the target was asked to bring back what was written there"}, nil
 }
