@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -228,6 +229,12 @@ func (b *bench) one(ctx context.Context, r *result, i *image, p peer, op operati
 	}
 	// What others left to be written would be written in this one's time.
 	unix.Sync()
+	// Nor does one read from memory what the one before it read from the disk.
+	for _, path := range []string{i.path, p.restored()} {
+		if err := evict(path); err != nil {
+			return err
+		}
+	}
 	m, err := p.run(ctx, op)
 	if errors.Is(err, errNotServed) {
 		return nil
@@ -272,6 +279,23 @@ func (b *bench) tidy(round int) error {
 		}
 	}
 	return err
+}
+
+// evict drops a file that is on the disk from the page cache; one that is not there has
+// nothing to drop.
+func evict(path string) (err error) {
+	f, err := os.Open(path)
+	if path == "" || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		return fmt.Errorf("drop %s from the page cache: %w", path, err)
+	}
+	return nil
 }
 
 // sameContent compares two files; a peer without a file has nothing to compare.

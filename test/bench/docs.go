@@ -18,7 +18,7 @@ func (r *result) writeDocs(dir string) error {
 
 What `+"`make bench`"+` found on %s: %s. This page is written by the bench; do not edit it.
 
-The image has %s, half of it allocated, half of that noise and half text. A delta overwrites 1 %% of what is allocated in pieces of 4 to 64 KiB. All programs work on the same files and the same object store (versitygw on the same machine, so that what is compared is the programs); they take turns, in %d rounds, and what counts is the median of the ratios within a round. kopia and restic compress, as Godwit does. What was restored was compared with the source. Before each run the disk was synced; before each round the load average of the machine was %s.
+The image has %s, half of it allocated, half of that noise and half text. A delta overwrites 1 %% of what is allocated in pieces of 4 to 64 KiB. All programs work on the same files and the same object store (versitygw on the same machine, so that what is compared is the programs); they take turns, in %s, and what counts is the median of the ratios within a round. kopia and restic compress, as Godwit does. What was restored was compared with the source. Before each run the disk was synced, and what the program reads and writes dropped from the page cache; before each round the load average of the machine was %s.
 
 %s
 ## Goals
@@ -30,7 +30,7 @@ The image has %s, half of it allocated, half of that noise and half text. A delt
 ## Medians
 
 %s
-`, time.Now().UTC().Format("2006-01-02"), r.Machine, sizeText(r.Size), r.Rounds, r.loadText(), r.noteText(), r.goalTable(), r.absentText(), r.runTable())
+`, time.Now().UTC().Format("2006-01-02"), r.Machine, sizeText(r.Size), roundsText(r.Rounds), r.loadText(), r.noteText(), r.goalTable(), r.absentText(), r.runTable())
 	if len(r.Growth) > 0 {
 		fmt.Fprintf(&b, `
 ## Growth
@@ -107,7 +107,7 @@ func (r *result) quote(path string) error {
 	if !found || !closed {
 		return fmt.Errorf("quote the result: %s has no place for it: put %s and %s there", path, strings.TrimSpace(quoteBegin), strings.TrimSpace(quoteEnd))
 	}
-	text := fmt.Sprintf("An image of %s on %s, %d rounds:\n\n%s", sizeText(r.Size), r.Machine, r.Rounds, r.goalTable())
+	text := fmt.Sprintf("An image of %s on %s, %s:\n\n%s", sizeText(r.Size), r.Machine, roundsText(r.Rounds), r.goalTable())
 	return writeFile(path, before+quoteBegin+text+quoteEnd+after)
 }
 
@@ -165,4 +165,11 @@ func drawPanel(b *strings.Builder, left int, title string, points []growthPoint,
 	}
 	fmt.Fprintf(b, `<polyline points="%s" fill="none" stroke="#1f6fb2" stroke-width="2"/>`+"\n", strings.Join(line, " "))
 	fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="middle" fill="#555">size of the volume</text>`+"\n", left+plotWidth/2, plotTop+plotHeight+50)
+}
+
+func roundsText(n int) string {
+	if n == 1 {
+		return "one round"
+	}
+	return fmt.Sprintf("%d rounds", n)
 }
