@@ -20,8 +20,8 @@ func TestMove(t *testing.T) {
 	must(t, g.StartPaired(ctx, app, "west"))
 	t.Cleanup(func() { afterMove(context.WithoutCancel(ctx), t, g) })
 	pairAsAdmin(ctx, t, g, "handed-admin")
-	eras := &eras{t: t, g: g, ctx: ctx, app: app}
-	eras.write(g.Source, "first")
+	eras := &eras{t: t, app: app}
+	eras.write(ctx, g.Source, "first")
 	sum := sumOf(ctx, t, g.Source, app)
 	before := theVolume(ctx, t, g.Source, app.Namespace)
 
@@ -43,17 +43,17 @@ func TestMove(t *testing.T) {
 			t.Errorf("volume %s is not retained: deleted on one side it would be gone on both", pv.Name)
 		}
 	}
-	eras.are(g.Target, "first")
+	eras.are(ctx, g.Target, "first")
 	if got := sumOf(ctx, t, g.Target, app); got != sum {
 		t.Errorf("on the target the data is %s, want %s", got, sum)
 	}
-	eras.write(g.Target, "second")
+	eras.write(ctx, g.Target, "second")
 
 	said, err := g.Godwitctl(ctx, g.Source, "rollback", "migration", "move", "-n", app.Namespace)
 	t.Log(said)
 	must(t, err)
 	must(t, g.AwaitRunning(ctx, g.Source, app))
-	eras.are(g.Source, "first second")
+	eras.are(ctx, g.Source, "first second")
 	tookBack(ctx, t, g, app.Namespace, "move")
 	if pv := theVolume(ctx, t, g.Source, app.Namespace); pv.Name != before.Name || pv.Spec.PersistentVolumeReclaimPolicy != before.Spec.PersistentVolumeReclaimPolicy {
 		t.Errorf("the source's volume is %s with policy %s, was %s with %s", pv.Name, pv.Spec.PersistentVolumeReclaimPolicy, before.Name, before.Spec.PersistentVolumeReclaimPolicy)

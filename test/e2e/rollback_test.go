@@ -20,11 +20,11 @@ func TestRollback(t *testing.T) {
 	app := scenario.Vault("goesback", 48)
 	must(t, g.StartPaired(ctx, app, "west"))
 	t.Cleanup(func() { afterRollback(context.WithoutCancel(ctx), t, g, app.Namespace) })
-	eras := &eras{t: t, g: g, ctx: ctx, app: app}
-	eras.write(g.Source, "first")
+	eras := &eras{t: t, app: app}
+	eras.write(ctx, g.Source, "first")
 	movedByRounds(ctx, t, g, app, "move")
-	eras.are(g.Target, "first")
-	eras.write(g.Target, "second")
+	eras.are(ctx, g.Target, "first")
+	eras.write(ctx, g.Target, "second")
 
 	rollBack := func(name string, flags ...string) (string, error) {
 		return g.Godwitctl(ctx, g.Source, append([]string{"rollback", "migration", name, "-n", app.Namespace}, flags...)...)
@@ -34,7 +34,7 @@ func TestRollback(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "bring-target-writes") && !strings.Contains(err.Error(), "bringTargetWrites") {
 		t.Fatalf("it is not refused, or no way out is told: %v", err)
 	}
-	eras.are(g.Target, "first second")
+	eras.are(ctx, g.Target, "first second")
 
 	started := time.Now()
 	said, err = rollBack("move", "--bring-target-writes")
@@ -42,19 +42,19 @@ func TestRollback(t *testing.T) {
 	must(t, err)
 	t.Logf("back with what was written there within %v", time.Since(started).Round(100*time.Millisecond))
 	must(t, g.AwaitRunning(ctx, g.Source, app))
-	eras.are(g.Source, "first second")
+	eras.are(ctx, g.Source, "first second")
 	tookBack(ctx, t, g, app.Namespace, "move")
 	must(t, g.DeleteMigration(ctx, app.Namespace, "move"))
 
-	eras.write(g.Source, "third")
+	eras.write(ctx, g.Source, "third")
 	movedByRounds(ctx, t, g, app, "again")
-	eras.are(g.Target, "first second third")
-	eras.write(g.Target, "fourth")
+	eras.are(ctx, g.Target, "first second third")
+	eras.write(ctx, g.Target, "fourth")
 	said, err = rollBack("again", "--drop-target-writes")
 	t.Log(said)
 	must(t, err)
 	must(t, g.AwaitRunning(ctx, g.Source, app))
-	eras.are(g.Source, "first second third")
+	eras.are(ctx, g.Source, "first second third")
 	tookBack(ctx, t, g, app.Namespace, "again")
 	must(t, g.DeleteMigration(ctx, app.Namespace, "again"))
 }
@@ -62,20 +62,18 @@ func TestRollback(t *testing.T) {
 // eras are what an application wrote, one after the other.
 type eras struct {
 	t   *testing.T
-	g   *scenario.Ground
-	ctx context.Context //nolint:containedctx // one test's
 	app scenario.App
 }
 
-func (e *eras) write(c scenario.Cluster, era string) {
+func (e *eras) write(ctx context.Context, c scenario.Cluster, era string) {
 	e.t.Helper()
-	_, err := c.Script(e.ctx, e.app.Namespace, "deployment/vault", "echo "+era+" >> /data/eras && sync")
+	_, err := c.Script(ctx, e.app.Namespace, "deployment/vault", "echo "+era+" >> /data/eras && sync")
 	must(e.t, err)
 }
 
-func (e *eras) are(c scenario.Cluster, want string) {
+func (e *eras) are(ctx context.Context, c scenario.Cluster, want string) {
 	e.t.Helper()
-	out, err := c.Script(e.ctx, e.app.Namespace, "deployment/vault", "tr '\\n' ' ' < /data/eras")
+	out, err := c.Script(ctx, e.app.Namespace, "deployment/vault", "tr '\\n' ' ' < /data/eras")
 	must(e.t, err)
 	if strings.TrimSpace(string(out)) != want {
 		e.t.Fatalf("in cluster %s the application has %q, want %q", c.Name, out, want)
