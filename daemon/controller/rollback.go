@@ -45,6 +45,12 @@ func (x *run) rollBack(ctx context.Context) error {
 			x.refuseRollback("StageRun", "a stage run hands nothing over, so there is nothing to take back: delete it instead")
 			return nil
 		}
+		if why, err := x.writesOfItsOwn(ctx); err != nil || why != "" {
+			if why != "" {
+				x.refuseRollback("SourceWritten", why)
+			}
+			return err
+		}
 		x.mark(conditionRollingBack, "Asked", "the target is asked to take round "+x.m.Status.Round+" back")
 		return nil // Written down before the target may begin.
 	}
@@ -78,6 +84,23 @@ func (x *run) rollBack(ctx context.Context) error {
 	}
 	x.rolledBack(report.Message)
 	return nil
+}
+
+// writesOfItsOwn says why what the target wrote cannot come back: the source ran since
+// its snapshots, and would lose what it wrote itself. It is asked before anything comes.
+func (x *run) writesOfItsOwn(ctx context.Context) (string, error) {
+	if !isTrue(x.m.Spec.BringTargetWrites, false) {
+		return "", nil
+	}
+	const lost = ", and what comes back from the target would overwrite what was written here since: roll back without bringTargetWrites, or move the application back by a Migration from there"
+	if !x.has(conditionQuiesced) {
+		return "the source was not stopped for this Migration" + lost, nil
+	}
+	user, err := x.userOfVolumes(ctx)
+	if err != nil || user == "" {
+		return "", err
+	}
+	return "the source was started again (" + user + ")" + lost, nil
 }
 
 // rollbackWaits tells what a rollback waits for. A Migration that is deleted does

@@ -4,7 +4,9 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
@@ -115,6 +117,40 @@ func TestRollbackBringsWrites(t *testing.T) {
 	same(t, "rolled back", r.state(), before)
 	if back := r.target.takenBack[0]; !back.BringWrites || back.DropWrites {
 		t.Errorf("the target was asked for %+v", back)
+	}
+}
+
+// TestRollbackSparesTheSource brings nothing over what the source wrote itself: it was
+// never stopped, or runs again.
+func TestRollbackSparesTheSource(t *testing.T) {
+	refused := func(words string) func(*api.Migration) bool {
+		return func(m *api.Migration) bool {
+			c := meta.FindStatusCondition(m.Status.Conditions, "RollingBack")
+			return c != nil && c.Reason == "SourceWritten" && strings.Contains(c.Message, words)
+		}
+	}
+	bring := func(r *rig) {
+		m := r.get("move")
+		was, yes := m.DeepCopy(), true
+		m.Spec.Rollback, m.Spec.BringTargetWrites = &yes, &yes
+		r.must(r.client.Patch(t.Context(), m, client.MergeFrom(was)))
+	}
+	r := newRig(t)
+	r.claim("data")
+	r.migration("move", nil)
+	r.until("move", "its end", ended, r.carryOut("move"))
+	bring(r)
+	r.until("move", "refused", refused("was not stopped"))
+	s := newRig(t)
+	s.moved()
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.ns, Name: "db-0"}}
+	pod.Spec.Containers = []corev1.Container{{Name: "c", Image: "i"}}
+	pod.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}}}}
+	s.must(s.client.Create(t.Context(), pod))
+	bring(s)
+	s.until("move", "refused", refused("was started again"))
+	if len(r.target.takenBack)+len(s.target.takenBack) > 0 {
+		t.Error("the target was asked")
 	}
 }
 
