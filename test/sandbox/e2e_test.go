@@ -96,6 +96,9 @@ func TestClusterLivesThroughACrashAndLeavesNothing(t *testing.T) {
 	if after := leftovers(t); after != before {
 		t.Errorf("down left something. Before:\n%s\nAfter:\n%s", before, after)
 	}
+	if left, err := os.ReadDir(tr.dir); err != nil || len(left) != 1 || left[0].Name() != filepath.Base(manifest) {
+		t.Errorf("in its folder down left %v: %v", left, err)
+	}
 }
 
 // crash kills every first process of a node and the object store, as a machine that goes down does.
