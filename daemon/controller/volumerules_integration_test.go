@@ -31,6 +31,9 @@ func TestVolumeRules(t *testing.T) {
 	if got.StorageClass != "silver" || got.SizeBytes != larger.Value() || len(got.AccessModes) != 1 || got.AccessModes[0] != "ReadWriteOncePod" {
 		t.Errorf("the target was asked for %+v", got)
 	}
+	if selection := string(r.target.begun[0].Selection); !strings.Contains(selection, `"skippedClaims":["`+r.ns+`/scratch"]`) {
+		t.Errorf("the target would send back what was left out: %s", selection)
+	}
 	smaller := resource.MustParse("1Mi")
 	for _, c := range []struct {
 		name string

@@ -187,7 +187,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 
 	begin := migrate.Begin{RoundRef: ref(), StartApplications: true, AwaitVouch: true, IncludeResources: true, Stage: true, Verify: "Full", Patience: 90 * time.Second, Volumes: []migrate.Claim{claim("cms")},
-		Schedule: &migrate.Schedule{Name: "nightly", Policy: "daily", AutoSuspend: true, Template: []byte(`{"clusterPair":"west"}`)}}
+		Schedule:  &migrate.Schedule{Name: "nightly", Policy: "daily", AutoSuspend: true, Template: []byte(`{"clusterPair":"west"}`)},
+		Selection: []byte(`{"selectors":{"app":"db"}}`)}
 	if err := target.Begin(t.Context(), begin); err != nil || !reflect.DeepEqual(c.agent.begin, begin) {
 		t.Errorf("begin: %v; the agent got %+v", err, c.agent.begin)
 	}
@@ -225,7 +226,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 	for _, report := range []migrate.RollBackReport{{Done: true}, {Refused: true, Message: "written to"}} {
 		c.agent.report = report
-		want := migrate.RollBack{RoundRef: ref(), DropWrites: report.Done, Request: 7}
+		want := migrate.RollBack{RoundRef: ref(), DropWrites: report.Done, BringWrites: report.Refused, Request: 7}
 		got, err := target.RollBack(t.Context(), want)
 		if err != nil || got != report || !reflect.DeepEqual(c.agent.rollBack, want) {
 			t.Errorf("roll back: %+v, %v; the agent got %+v", got, err, c.agent.rollBack)
@@ -279,6 +280,9 @@ func TestRefused(t *testing.T) {
 		}},
 		"begin without end": {want: pairing.ErrRequest, call: func() error {
 			return target.Begin(t.Context(), migrate.Begin{RoundRef: ref(), Volumes: make([]migrate.Claim, 5000)})
+		}},
+		"begin with a selection without end": {want: pairing.ErrRequest, call: func() error {
+			return target.Begin(t.Context(), migrate.Begin{RoundRef: ref(), Selection: make([]byte, 1<<20)})
 		}},
 		"begin without a round": {want: pairing.ErrRequest, call: func() error {
 			return target.Begin(t.Context(), migrate.Begin{RoundRef: migrate.RoundRef{Application: "cms/move", Namespaces: []string{"cms"}}})

@@ -113,15 +113,11 @@ func (x *run) bringWrites(ctx context.Context) error {
 }
 
 func (x *run) failBack(ctx context.Context, key types.NamespacedName, application string) error {
-	a := &api.Action{
-		ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, Annotations: map[string]string{api.AnnotationAskedBy: x.peer.ClusterID}},
-		Spec: api.ActionSpec{
-			ActionType:      api.ActionFailback,
-			ActionParameter: api.ActionParameter{FailbackParameter: &api.FailbackParameter{MigrationScheduleReference: application}},
-		},
-	}
-	if err := x.Client.Create(ctx, a); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("create Action %s: %w", key, err)
+	if err := x.makeAction(ctx, key, x.peer, api.ActionSpec{
+		ActionType:      api.ActionFailback,
+		ActionParameter: api.ActionParameter{FailbackParameter: &api.FailbackParameter{MigrationScheduleReference: application}},
+	}); err != nil {
+		return err
 	}
 	x.s.Status.Message = "Action " + key.String() + " fails the application back"
 	x.Events.Eventf(x.s, nil, corev1.EventTypeNormal, "BringingWrites", "RollBack", "%s", x.s.Status.Message)
@@ -151,7 +147,7 @@ func (x *run) endBringing(ctx context.Context) error {
 		x.s.Status = status
 	}
 	x.s.Status.Epoch = 0
-	for _, condition := range []string{conditionRaising, conditionRaised, conditionActivating} {
+	for _, condition := range []string{conditionRaising, conditionRaised} {
 		meta.RemoveStatusCondition(&x.s.Status.Conditions, condition)
 	}
 	return nil

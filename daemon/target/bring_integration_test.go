@@ -1,6 +1,7 @@
 package target_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -81,6 +82,13 @@ func (p *played) epoch() snapshot.Epoch {
 func TestRollBackBringsWrites(t *testing.T) {
 	p := handedOver(t)
 	p.agent.ClusterID = "target-id"
+	if chosen := p.standby().Spec.Selection; chosen == nil || len(chosen.ExcludeResourceTypes) != 1 || chosen.ExcludeResourceTypes[0] != "Secret" {
+		t.Errorf("what the source selected is forgotten: %+v", chosen)
+	}
+	malformed := migrate.Begin{RoundRef: p.round, Selection: []byte("{")}
+	if err := p.target.Begin(t.Context(), malformed); !errors.Is(err, pairing.ErrRequest) {
+		t.Errorf("a selection that is none: %v", err)
+	}
 	if report, _ := p.bringBack(1, "", -1); !report.Refused || !strings.Contains(report.Message, "no pair of namespace cms leads from cluster target-id back") {
 		t.Fatalf("%+v", report)
 	}

@@ -41,17 +41,22 @@ func (s *session) FailOver(ctx context.Context, f migrate.FailOver) (migrate.Fai
 	if err != nil || why != "" {
 		return migrate.FailOverReport{Ended: true, Message: why}, err
 	}
-	a = api.Action{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: key.Name, Annotations: map[string]string{api.AnnotationAskedBy: s.peer.ClusterID}},
-		Spec: api.ActionSpec{
-			ActionType:      api.ActionFailover,
-			ActionParameter: api.ActionParameter{FailoverParameter: &api.FailoverParameter{MigrationScheduleReference: name, FailoverNamespaces: f.Namespaces}},
-		},
+	return migrate.FailOverReport{}, s.makeAction(ctx, key, s.peer, api.ActionSpec{
+		ActionType:      api.ActionFailover,
+		ActionParameter: api.ActionParameter{FailoverParameter: &api.FailoverParameter{MigrationScheduleReference: name, FailoverNamespaces: f.Namespaces}},
+	})
+}
+
+// makeAction makes an Action that a peer asks for; one that is there is left as it is.
+func (a *Agent) makeAction(ctx context.Context, key types.NamespacedName, by pairing.Peer, spec api.ActionSpec) error {
+	action := &api.Action{
+		ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, Annotations: map[string]string{api.AnnotationAskedBy: by.ClusterID}},
+		Spec:       spec,
 	}
-	if err := s.Client.Create(ctx, &a); err != nil && !apierrors.IsAlreadyExists(err) {
-		return migrate.FailOverReport{}, fmt.Errorf("create Action %s: %w", key, err)
+	if err := a.Client.Create(ctx, action); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("create Action %s: %w", key, err)
 	}
-	return migrate.FailOverReport{}, nil
+	return nil
 }
 
 // mayAsk says why the caller may not have the schedule's application moved.

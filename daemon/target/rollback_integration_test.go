@@ -279,7 +279,7 @@ func askedFor(t *testing.T, kind snapshot.Kind, patience time.Duration) *played 
 	p.must(err)
 	p.must(v.bucket.Seal(t.Context(), sealed))
 	p.must(p.target.Begin(t.Context(), migrate.Begin{
-		RoundRef: p.round, IncludeResources: true, StartApplications: true, Patience: patience,
+		RoundRef: p.round, IncludeResources: true, StartApplications: true, Patience: patience, Selection: []byte(`{"excludeResourceTypes":["Secret"]}`),
 		Volumes: []migrate.Claim{{Namespace: "cms", Name: "data", StorageClass: "fast", VolumeMode: "Filesystem", AccessModes: []string{"ReadWriteOnce"}, SizeBytes: 1 << 30, Volume: "pvc-source"}},
 	}))
 	return p

@@ -65,7 +65,8 @@ type LifeOptions struct {
 	DropTargetWrites *bool `json:"dropTargetWrites,omitempty"`
 	// BringTargetWrites has Rollback bring to the source first what the application
 	// wrote on the target since: it is stopped there, and comes back with its objects
-	// and what differs of its volumes, as by a failback. It takes a pair that leads back.
+	// and what differs of its volumes, as by a failback. It takes a pair that leads back,
+	// and a source that was stopped for the Migration and still is.
 	// +optional
 	BringTargetWrites *bool `json:"bringTargetWrites,omitempty"`
 	// RollbackOnFailure starts on the source what was stopped there when the
