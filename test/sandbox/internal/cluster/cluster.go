@@ -28,6 +28,7 @@ type Cluster struct {
 	// ControlPlane is a cluster without containers: its programs run on the host's loopback
 	// interface, volumes are plain files, and a stand-in does kubelet's part. It needs no root.
 	ControlPlane bool
+	Filer        string           // folder of the storage that the sandbox's clusters share
 	Programs     program.Programs // needed to start it
 	CRDs         []string         // folders of the CustomResourceDefinitions it is to have
 	Images       []string         // image archives that every node gets before its first pod
@@ -109,7 +110,7 @@ func (c Cluster) api() node.Probe { return node.Probe{URL: c.Server() + "/readyz
 func (c Cluster) makeDirs() error {
 	dirs := []string{c.path("etcd"), c.path("csi")}
 	if !c.ControlPlane {
-		dirs = append(dirs, c.filer())
+		dirs = append(dirs, c.Filer)
 	}
 	for i := range c.Nodes {
 		for _, d := range []string{"logs", "conf", "cni", "kubelet", "containerd", "cnistate", "podlogs"} {

@@ -12,7 +12,8 @@ import (
 type driver struct {
 	Name     string // as in StorageClass.provisioner
 	Flavor   string // as the driver's --flavor
-	Folder   string // names it, and is its place on the cluster's volumes image
+	Short    string // its name in those of processes and sockets
+	Volumes  string // its folder of volumes
 	Attach   bool   // volumes are attached to a node before use
 	Snapshot bool
 	CBT      bool // changed blocks between snapshots
@@ -30,32 +31,19 @@ const (
 
 func (c Cluster) storage() []driver {
 	all := []driver{
-		{Name: BlockDriver, Flavor: "block-cbt", Folder: "block", Attach: true, Snapshot: true, CBT: true, provisioner: []string{"--default-fstype=ext4"}},
-		{Name: FilesDriver, Flavor: "shared", Folder: "files"},
+		{Name: BlockDriver, Flavor: "block-cbt", Short: "block", Volumes: c.path("csi", "block"), Attach: true, Snapshot: true, CBT: true, provisioner: []string{"--default-fstype=ext4"}},
+		{Name: FilesDriver, Flavor: "shared", Short: "files", Volumes: c.path("csi", "files")},
 	}
 	if !c.ControlPlane {
-		all = append(all, driver{Name: FilerDriver, Flavor: "shared", Folder: filerFolder})
+		all = append(all, driver{Name: FilerDriver, Flavor: "shared", Short: "filer", Volumes: c.Filer})
 	}
 	return all
 }
 
-const filerFolder = "filer"
-
-// volumes is the folder of the driver's volumes.
-func (c Cluster) volumes(d driver) string {
-	if d.Folder == filerFolder {
-		return c.filer()
-	}
-	return c.path("csi", d.Folder)
-}
-
-// filer is the folder that the sandbox's clusters share.
-func (c Cluster) filer() string { return filepath.Join(filepath.Dir(filepath.Dir(c.Dir)), filerFolder) }
-
 // socket is where the driver listens.
 func (c Cluster) socket(d driver) string {
 	if c.ControlPlane {
-		return c.path(d.Folder + ".sock") // short: the kernel takes 107 characters
+		return c.path(d.Short + ".sock") // short: the kernel takes 107 characters
 	}
 	return filepath.Join("/var/lib/kubelet/plugins", d.Name, "csi.sock")
 }
@@ -73,8 +61,8 @@ func (c Cluster) drivers(i int) []node.Daemon {
 	}
 	var all []node.Daemon
 	for _, d := range c.storage() {
-		one := c.daemon(i, "csidriver-"+d.Folder, "csidriver", nil, append([]string{
-			"--endpoint=unix://" + c.socket(d), "--node-id=" + c.NodeName(i), "--state-dir=" + c.volumes(d),
+		one := c.daemon(i, "csidriver-"+d.Short, "csidriver", nil, append([]string{
+			"--endpoint=unix://" + c.socket(d), "--node-id=" + c.NodeName(i), "--state-dir=" + d.Volumes,
 			"--driver-name=" + d.Name, "--flavor=" + d.Flavor,
 		}, args...)...)
 		// Where mkfs.ext4 is, for users whose PATH is without it.
@@ -97,7 +85,7 @@ func (c Cluster) sidecars() []node.Daemon {
 		ready := []node.Probe{{Socket: c.socket(d)}, c.api()}
 		add := func(program string, args ...string) {
 			args = append(append([]string{kubeconfig, address}, qps...), args...)
-			all = append(all, c.daemon(0, program+"-"+d.Folder, program, ready, args...))
+			all = append(all, c.daemon(0, program+"-"+d.Short, program, ready, args...))
 		}
 		add("csi-provisioner", append(d.provisioner, "--extra-create-metadata")...)
 		add("csi-resizer")

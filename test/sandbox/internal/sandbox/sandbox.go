@@ -130,10 +130,13 @@ func (st *state) taken(index int) bool {
 	return false
 }
 
+// filer is the folder of what all clusters share.
+const filer = "filer"
+
 func (s Sandbox) cluster(st *state, m member) cluster.Cluster {
 	return cluster.Cluster{
 		Name: m.Name, Nodes: m.Nodes, ControlPlane: st.ControlPlane, Dir: s.path("clusters", m.Name),
-		Place: address.Cluster{Slot: st.Slot, Index: m.Index},
+		Place: address.Cluster{Slot: st.Slot, Index: m.Index}, Filer: s.path(filer),
 	}
 }
 

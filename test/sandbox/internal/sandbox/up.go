@@ -227,7 +227,7 @@ func (s Sandbox) purge(st *state, names []string) error {
 	if len(rest) > 0 {
 		return s.save(st)
 	}
-	for _, p := range []string{"clusters", "filer", "s3", "images", "sandbox.json", "lock"} {
+	for _, p := range []string{"clusters", filer, "s3", "images", "sandbox.json", "lock"} {
 		if err := os.RemoveAll(s.path(p)); err != nil {
 			return err
 		}
