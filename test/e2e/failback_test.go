@@ -22,24 +22,14 @@ func TestFailback(t *testing.T) {
 	must(t, err)
 	t.Cleanup(func() { afterFailover(context.WithoutCancel(ctx), t, g, app.Namespace) })
 	awaitRun(ctx, t, g, app.Namespace, "")
-	write := func(c scenario.Cluster, era string) {
-		_, err := c.Script(ctx, app.Namespace, "deployment/vault", "echo "+era+" > /data/"+era+" && sync")
-		must(t, err)
-	}
-	written := func(c scenario.Cluster, eras string) {
-		out, err := c.Script(ctx, app.Namespace, "deployment/vault", "cd /data && cat first second third 2>/dev/null | tr '\\n' ' '")
-		must(t, err)
-		if strings.TrimSpace(string(out)) != eras {
-			t.Fatalf("the application has %q, want %q", out, eras)
-		}
-	}
-	write(g.Source, "first")
+	eras := &eras{t: t, app: app}
+	eras.write(ctx, g.Source, "first")
 	said, err := g.Godwitctl(ctx, g.Source, "perform", "failover", "-m", "dr", "-n", app.Namespace)
 	t.Log(said)
 	must(t, err)
 	must(t, g.AwaitRunning(ctx, g.Target, app))
-	written(g.Target, "first")
-	write(g.Target, "second")
+	eras.are(ctx, g.Target, "first")
+	eras.write(ctx, g.Target, "second")
 
 	started := time.Now()
 	said, err = g.Godwitctl(ctx, g.Target, "perform", "failback", "-m", app.Namespace+"/"+app.Namespace)
@@ -47,10 +37,10 @@ func TestFailback(t *testing.T) {
 	must(t, err)
 	t.Logf("failed back within %v", time.Since(started).Round(100*time.Millisecond))
 	must(t, g.AwaitRunning(ctx, g.Source, app))
-	written(g.Source, "first second")
+	eras.are(ctx, g.Source, "first second")
 	byDifference(ctx, t, g, app.Namespace)
-	write(g.Source, "third")
-	written(g.Source, "first second third")
+	eras.write(ctx, g.Source, "third")
+	eras.are(ctx, g.Source, "first second third")
 }
 
 // byDifference sees that all went back, and less than the application has.

@@ -113,15 +113,21 @@ func afterFailover(ctx context.Context, t *testing.T, g *scenario.Ground, namesp
 		}
 	}
 	for _, c := range []scenario.Cluster{g.Target, g.Source} {
-		standbies, err := scenario.Standbies(ctx, c, namespace)
-		must(t, err)
-		for _, s := range standbies {
-			_, err := c.Kubectl(ctx, "-n", scenario.Namespace, "delete", "standbies.godwit.io", s.Name, "--timeout=60s")
-			must(t, err)
-		}
+		dropStandbys(ctx, t, c, namespace)
 	}
 	// What a failback overwrote is kept until somebody says otherwise.
 	_, err := g.Source.Kubectl(ctx, "-n", namespace, "delete", "volumesnapshots", "--all", "--timeout=60s")
 	must(t, err)
 	must(t, g.AwaitNothingLeftOf(ctx, namespace+"*", time.Minute))
+}
+
+// dropStandbys deletes those that the namespace's applications have in the cluster.
+func dropStandbys(ctx context.Context, t *testing.T, c scenario.Cluster, namespace string) {
+	t.Helper()
+	standbies, err := scenario.Standbies(ctx, c, namespace)
+	must(t, err)
+	for _, s := range standbies {
+		_, err := c.Kubectl(ctx, "-n", scenario.Namespace, "delete", "standbies.godwit.io", s.Name, "--timeout=60s")
+		must(t, err)
+	}
 }

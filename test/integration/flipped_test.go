@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,13 +21,7 @@ func TestFlippedInTheStore(t *testing.T) {
 	g, ctx := ground(t)
 	app := begunToFlip(ctx, t, g, "flipped")
 	must(t, g.StopBeside(ctx, g.Target, "godwitd node"))
-	started := true
-	start := func() {
-		if started {
-			started = false
-			must(t, g.StartBeside(context.WithoutCancel(ctx), g.Target, "godwitd node"))
-		}
-	}
+	start := sync.OnceFunc(func() { must(t, g.StartBeside(context.WithoutCancel(ctx), g.Target, "godwitd node")) })
 	t.Cleanup(start)
 	before := time.Now()
 	must(t, g.Source.Apply(ctx, []byte(migration(app.Namespace, "flipped", "west", app.Namespace)+"  quiesce: true\n")))

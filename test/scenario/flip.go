@@ -58,6 +58,9 @@ const SpoiledAt = ledgerOffset + 64<<10
 // come to the cluster's block storage, until ctx ends. It is for clusters without
 // containers, whose volumes are plain files.
 func (g *Ground) SpoilLedgers(ctx context.Context, c Cluster) error {
+	if g.sandbox == nil || !g.sandbox.ControlPlane {
+		return errors.New("only volumes of a sandbox without containers can be spoiled")
+	}
 	right := make([]byte, SpoiledAt-ledgerOffset+1)
 	if _, err := io.ReadFull(ledgerBytes(), right); err != nil {
 		return err
