@@ -15,7 +15,7 @@ import (
 // the source says that it cannot tell the target, and mends it: the Migration goes on by itself, and
 // says what it was that it tried again.
 func TestCutNetwork(t *testing.T) {
-	g, ctx := besideOthers(t)
+	g, ctx := ground(t)
 	app := scenario.Archive("cut")
 	must(t, g.Start(ctx, app))
 	must(t, g.Fill(ctx, app))
@@ -31,6 +31,8 @@ func TestCutNetwork(t *testing.T) {
 		}))
 	}
 	says("the snapshots", func(m api.Migration) bool { return meta.IsStatusConditionTrue(m.Status.Conditions, "Snapshotted") })
+	// The pair knows the target's own address too, and would go around the wire.
+	must(t, g.StopBeside(ctx, g.Target, "godwitd controller"))
 	wire.Cut()
 	unreachable := func(m api.Migration) bool {
 		ready := meta.FindStatusCondition(m.Status.Conditions, api.ConditionReady)
@@ -38,6 +40,7 @@ func TestCutNetwork(t *testing.T) {
 	}
 	says("the target to be unreachable", unreachable)
 	wire.Mend()
+	must(t, g.StartBeside(ctx, g.Target, "godwitd controller"))
 	m, err := g.AwaitSuccess(ctx, app.Namespace, "cut", 3*time.Minute)
 	must(t, err)
 	if len(m.Status.Retries) == 0 || m.Status.Retries[0].Reason == "" {
