@@ -159,11 +159,7 @@ func TestActivateOnlyWhatTheSourceSealed(t *testing.T) {
 	} {
 		point := snapshot.RecoveryPoint{App: "cms/cms", Round: round, Cluster: c.cluster, Sealed: time.Now()}
 		for _, name := range c.claims {
-			w, err := m.memory.Begin(t.Context(), snapshot.Image{Volume: snapshot.Volume{Cluster: "east", Namespace: "cms", Name: name}, Kind: snapshot.Block, Round: round, Size: 4096}, "")
-			m.must(err)
-			image, _, err := w.Commit(t.Context())
-			m.must(err)
-			point.Images = append(point.Images, image)
+			point.Images = append(point.Images, store(t, m.memory, snapshot.Volume{Cluster: "east", Namespace: "cms", Name: name}, round, round))
 		}
 		sealed, err := snapshot.Seal(point, []byte("x"), c.key)
 		m.must(err)

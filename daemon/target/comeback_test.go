@@ -288,9 +288,6 @@ func (w *world) holds(d *device) string {
 	if d.towards != "" {
 		return "something between"
 	}
-	if c, isImage := w.content[d.at]; isImage {
-		return c
-	}
 	return d.at
 }
 
@@ -314,12 +311,9 @@ func (s *side) sealIn(round string, epoch int64) migrate.Begin {
 	b := migrate.Begin{RoundRef: ref(round), Stage: true, Schedule: &migrate.Schedule{Name: "nightly", Template: []byte("{}")}}
 	w.rounds[round] = map[string]string{}
 	for _, name := range volumesOfApp() {
-		writer, err := w.memory.Begin(w.t.Context(), snapshot.Image{Volume: snapshot.Volume{Cluster: s.name, Namespace: "cms", Name: name}, Kind: snapshot.Block, Round: round, Size: 4096}, "")
-		w.must(err)
-		image, _, err := writer.Commit(w.t.Context())
-		w.must(err)
-		point.Images = append(point.Images, image)
 		w.rounds[round][name] = w.holds(s.device("cms", name))
+		image := store(w.t, w.memory, snapshot.Volume{Cluster: s.name, Namespace: "cms", Name: name}, round, w.rounds[round][name])
+		point.Images = append(point.Images, image)
 		w.content[string(image.ID)] = w.rounds[round][name]
 		b.Volumes = append(b.Volumes, migrate.Claim{Namespace: "cms", Name: name, StorageClass: "fast", VolumeMode: "Filesystem", AccessModes: []string{"ReadWriteOnce"}, SizeBytes: 4096})
 	}
@@ -403,11 +397,11 @@ func (s *side) work() {
 		d, whole := s.device(home, t.Name), s.w.random.IntN(2) == 0
 		switch {
 		case t.Spec.Reconcile && whole:
-			*d = device{at: t.Spec.Image}
+			*d = device{at: s.w.content[t.Spec.Image]}
 		case t.Spec.Reconcile:
 			*d = device{at: "reconciled in part"}
 		default:
-			s.w.must(d.apply(t.Spec.From, t.Spec.Image, whole))
+			s.w.must(d.apply(s.w.content[t.Spec.From], s.w.content[t.Spec.Image], whole))
 		}
 		if whole {
 			t.Status.Phase = api.TransferSucceeded

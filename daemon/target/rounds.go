@@ -69,11 +69,45 @@ func (x *run) nextVolumes(ctx context.Context, point snapshot.RecoveryPoint, ins
 		}
 		volumes = append(volumes, v)
 	}
+	if err := x.takeSame(ctx, volumes); err != nil {
+		return nil, err
+	}
 	for _, v := range there {
 		v.Leaving = true
 		volumes = append(volumes, v)
 	}
 	return volumes, nil
+}
+
+// takeSame leaves volumes alone that hold what the round wants already, under the name
+// of another image: nothing is to be published to a node where nothing is to be
+// written, or to be read again.
+func (x *run) takeSame(ctx context.Context, volumes []api.StandbyVolume) error {
+	if x.s.Spec.Verify == api.VerifyFull || x.s.Spec.Verify == api.VerifySample {
+		return nil
+	}
+	held := func(v api.StandbyVolume) bool {
+		return v.Kind == string(snapshot.Block) && v.Image != "" && v.Image != v.Wants
+	}
+	if !slices.ContainsFunc(volumes, held) {
+		return nil
+	}
+	return x.inRepository(ctx, x.peer, func(r snapshot.Repository) error {
+		for i := range volumes {
+			v := &volumes[i]
+			if !held(*v) {
+				continue
+			}
+			same, err := snapshot.Same(ctx, r, snapshot.ImageID(v.Image), snapshot.ImageID(v.Wants))
+			if err != nil {
+				return fmt.Errorf("claim %s/%s: %w", v.Namespace, v.Name, err)
+			}
+			if same {
+				v.Image, v.From, v.BytesDone = v.Wants, "", v.BytesTotal
+			}
+		}
+		return nil
+	})
 }
 
 // nextVolume is one of them, and was is what is known of it already; nil for nothing.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -34,7 +35,7 @@ import (
 
 const home = "godwit-system"
 
-// device is what a standby volume holds: an image, or something between two.
+// device is what a standby volume holds: an image's content, or something between two.
 type device struct{ at, towards string }
 
 // apply does what the engine promises of snapshot.Apply: from unknown content all
@@ -69,11 +70,14 @@ type model struct {
 	// devices are by the uid of their claim.
 	devices map[types.UID]*device
 	claims  int
-	// rounds maps a round to the image of each claim.
-	rounds map[string]map[string]string
-	random *rand.Rand
+	// rounds maps a round to the content of each claim, content an image to its own.
+	rounds  map[string]map[string]string
+	content map[string]string
+	random  *rand.Rand
 	// kill lets a write fail now and then.
 	kill bool
+	// made, where set, sees what is created.
+	made func(client.Object)
 }
 
 func newModel(t *testing.T, seed uint64) *model {
@@ -87,7 +91,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		t.Fatal(err)
 	}
 	m := &model{
-		t: t, memory: snapshottest.NewMemory(), key: private, devices: map[types.UID]*device{}, rounds: map[string]map[string]string{},
+		t: t, memory: snapshottest.NewMemory(), key: private, devices: map[types.UID]*device{}, rounds: map[string]map[string]string{}, content: map[string]string{},
 		random: rand.New(rand.NewPCG(seed, 1)),
 		peer:   pairing.Peer{PairID: "p", Direction: pairing.Incoming, ClusterID: "east", Scope: pairing.Scope{Namespaces: []string{"cms"}}, SealingPublicKey: public, RepositoryPassword: "password"},
 	}
@@ -97,6 +101,9 @@ func newModel(t *testing.T, seed uint64) *model {
 			Create: func(ctx context.Context, w client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 				if err := m.killed(); err != nil {
 					return err
+				}
+				if m.made != nil {
+					m.made(o)
 				}
 				if pvc, ok := o.(*corev1.PersistentVolumeClaim); ok {
 					m.claims++
@@ -138,19 +145,57 @@ func (m *model) must(err error) {
 	}
 }
 
+// store makes an image of one chunk, which holds the content.
+func store(t *testing.T, s *snapshottest.Memory, volume snapshot.Volume, round, content string) snapshot.Image {
+	t.Helper()
+	const size = 4096
+	w, err := s.Begin(t.Context(), snapshot.Image{Volume: volume, Kind: snapshot.Block, Round: round, Size: size, ChunkSize: size}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	chunk := make([]byte, size)
+	copy(chunk, content)
+	if _, err := w.Put(t.Context(), 0, chunk); err != nil {
+		t.Fatal(err)
+	}
+	image, _, err := w.Commit(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
+// written is what a claim holds in a round: now and then it is what it held before.
+func (m *model) written(round, claim string) string {
+	for _, before := range slices.Sorted(maps.Keys(m.rounds)) {
+		if c, there := m.rounds[before][claim]; there && before != round && m.random.IntN(3) == 0 {
+			return c
+		}
+	}
+	return claim + " of " + round
+}
+
 // seal puts a round with these claims into the repository.
 func (m *model) seal(round string, claims ...string) migrate.Begin {
+	m.t.Helper()
+	held := map[string]string{}
+	for _, claim := range claims {
+		held[claim] = m.written(round, claim)
+	}
+	return m.sealWith(round, held)
+}
+
+// sealWith says what each claim holds.
+func (m *model) sealWith(round string, held map[string]string) migrate.Begin {
 	m.t.Helper()
 	point := snapshot.RecoveryPoint{App: "cms/cms", Round: round, Cluster: "east", Sealed: time.Now()}
 	b := migrate.Begin{RoundRef: ref(round), Stage: true}
 	m.rounds[round] = map[string]string{}
-	for _, name := range claims {
-		w, err := m.memory.Begin(m.t.Context(), snapshot.Image{Volume: snapshot.Volume{Cluster: "east", Namespace: "cms", Name: name}, Kind: snapshot.Block, Round: round, Size: 4096}, "")
-		m.must(err)
-		image, _, err := w.Commit(m.t.Context())
-		m.must(err)
+	for _, name := range slices.Sorted(maps.Keys(held)) {
+		content := held[name]
+		image := store(m.t, m.memory, snapshot.Volume{Cluster: "east", Namespace: "cms", Name: name}, round, content)
 		point.Images = append(point.Images, image)
-		m.rounds[round][name] = string(image.ID)
+		m.rounds[round][name], m.content[string(image.ID)] = content, content
 		b.Volumes = append(b.Volumes, migrate.Claim{Namespace: "cms", Name: name, StorageClass: "fast", VolumeMode: "Filesystem", AccessModes: []string{"ReadWriteOnce"}, SizeBytes: 4096})
 	}
 	sealed, err := snapshot.Seal(point, []byte("apiVersion: v1\nkind: Namespace\nmetadata: {name: cms}\n"), m.key)
@@ -196,7 +241,7 @@ func (m *model) work() {
 		var pvc corev1.PersistentVolumeClaim
 		m.must(m.client.Get(m.t.Context(), types.NamespacedName{Namespace: home, Name: t.Name}, &pvc))
 		whole := m.random.IntN(2) == 0
-		m.must(m.devices[pvc.UID].apply(t.Spec.From, t.Spec.Image, whole))
+		m.must(m.devices[pvc.UID].apply(m.content[t.Spec.From], m.content[t.Spec.Image], whole))
 		if whole {
 			t.Status.Phase = api.TransferSucceeded
 			m.must(m.client.Status().Update(m.t.Context(), &t))
@@ -255,6 +300,33 @@ func TestRoundsInPlace(t *testing.T) {
 				if t.Failed() {
 					return
 				}
+			}
+		})
+	}
+}
+
+// TestUnchangedIsLeftAlone brings a standby to a round in which one of two volumes
+// changed: the other is published to no node, but where all of it is to be read.
+func TestUnchangedIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	for verify, touched := range map[api.VerifyMode]int{api.VerifySealed: 1, api.VerifyReadBack: 1, api.VerifySample: 2, api.VerifyFull: 2} {
+		t.Run(string(verify), func(t *testing.T) {
+			m := newModel(t, 1)
+			held := map[string]string{"a": "idle", "b": "busy"}
+			m.reach(m.sealWith("r1", held))
+			held["b"] = "busier"
+			b := m.sealWith("r2", held)
+			b.Verify = string(verify)
+			made := 0
+			m.made = func(o client.Object) {
+				if _, is := o.(*api.VolumeTransfer); is {
+					made++
+				}
+			}
+			m.reach(b)
+			m.holdsRound("r2")
+			if made != touched {
+				t.Errorf("%d volumes were published to a node, and %d have something to do", made, touched)
 			}
 		})
 	}

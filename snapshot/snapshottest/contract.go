@@ -23,6 +23,7 @@ func TestStore(t *testing.T, open func(*testing.T) snapshot.Store) {
 	t.Run("sizes", func(t *testing.T) { testSizes(t, open(t)) })
 	t.Run("cancelled", func(t *testing.T) { testCancelled(t, open(t)) })
 	t.Run("sparse", func(t *testing.T) { testSparse(t, open(t)) })
+	t.Run("same", func(t *testing.T) { testSame(t, open(t)) })
 	t.Run("parentGone", func(t *testing.T) { testParentGone(t, open(t)) })
 	t.Run("resume", func(t *testing.T) { testResume(t, open) })
 	t.Run("otherMoment", func(t *testing.T) { testOtherMoment(t, open) })
@@ -187,6 +188,31 @@ func testSparse(t *testing.T, s snapshot.Store) {
 	applied, err := snapshot.Apply(t.Context(), snapshot.ApplyRequest{Sink: sink, To: image.ID, Verify: snapshot.VerifyReadBack}, s)
 	if err != nil || !bytes.Equal(sink.Bytes(), data) || applied.Written != testChunk {
 		t.Errorf("sparse restore: %+v, %v", applied, err)
+	}
+}
+
+func testSame(t *testing.T, s snapshot.Store) {
+	data := noise(3<<20, 7)
+	first, _ := mustBackup(t, scan(data, "v"), s)
+	r := scan(data, "v")
+	r.Parent, r.Image.Round, r.Image.Method, r.Extents = first.ID, "r2", snapshot.MethodDelta, []snapshot.Extent{}
+	kept, stats := mustBackup(t, r, s)
+	if stats.Read != 0 || kept.ID == first.ID {
+		t.Errorf("a round in which nothing changed is image %s after %s, of %+v", kept.ID, first.ID, stats)
+	}
+	data[2<<20]++
+	changed, _ := mustBackup(t, scan(data, "v"), s)
+	longer, _ := mustBackup(t, scan(append(data, make([]byte, testChunk)...), "v"), s)
+	for _, c := range []struct {
+		with snapshot.ImageID
+		same bool
+	}{{first.ID, true}, {kept.ID, true}, {changed.ID, false}, {longer.ID, false}, {"0123456789abcdef0123456789abcdef", false}} {
+		if same, err := snapshot.Same(t.Context(), s, first.ID, c.with); err != nil || same != c.same {
+			t.Errorf("%s is the same as %s: %v, %v", c.with, first.ID, same, err)
+		}
+	}
+	if same, err := snapshot.Same(t.Context(), s, changed.ID, longer.ID); err != nil || same {
+		t.Errorf("an image that is longer by a chunk of zeros is the same: %v", err)
 	}
 }
 
