@@ -10,6 +10,8 @@ SHELL := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 IMAGE ?= godwit-io/godwit:dev
 IMAGE_TAR ?= bin/godwit-image.tar
+HOOK_RUNNER_IMAGE ?= godwit-io/hook-runner:dev
+HOOK_RUNNER_TAR ?= bin/godwit-hook-runner-image.tar
 
 LDFLAGS := -s -w -X main.version=$(VERSION)
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
@@ -35,7 +37,7 @@ BENCHFLAGS ?= -benchmem
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build godwitd, godwitctl and kubectl-godwit into bin/
@@ -48,6 +50,14 @@ build: ## Build godwitd, godwitctl and kubectl-godwit into bin/
 image: build sandbox ## Make the container image as a tar, bin/godwit-image.tar
 	bin/sandbox image --name $(IMAGE) --out $(IMAGE_TAR) \
 		--copy bin/godwitd=/usr/local/bin/godwitd --entrypoint /usr/local/bin/godwitd
+
+# With HOME, USER and the cache of compiled modules in /tmp, a pod of any user can run it.
+.PHONY: hook-runner-image
+hook-runner-image: sandbox ## Make the image that runs the playbooks of hooks, bin/godwit-hook-runner-image.tar
+	bin/sandbox image --name $(HOOK_RUNNER_IMAGE) --out $(HOOK_RUNNER_TAR) \
+		--from-deb ansible,python3-kubernetes,libc-bin,bash,coreutils --busybox \
+		--add-user hook=65532:/tmp --user 65532 \
+		--env HOME=/tmp --env USER=hook --env PYTHONPYCACHEPREFIX=/tmp/.pycache
 
 .PHONY: sandbox
 sandbox: ## Build bin/sandbox, which runs real clusters on this machine
@@ -88,7 +98,7 @@ soak: ## Ten times the random histories of the engine that make test runs (hours
 		./snapshot/snapshottest ./snapshot/kopiastore
 
 .PHONY: e2e
-e2e: image ## End-to-end tests on two real clusters (needs root)
+e2e: image hook-runner-image ## End-to-end tests on two real clusters (needs root)
 	GODWIT_E2E=1 go test -count=1 -v -timeout 60m $(TESTFLAGS) $$(go list ./test/... | grep -E '/test/(e2e|faults)(/|$$)')
 	cd test/sandbox && GODWIT_E2E=1 go test -count=1 -v -timeout 20m $(TESTFLAGS) .
 

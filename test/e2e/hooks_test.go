@@ -16,12 +16,13 @@ import (
 // TestRulesAndHooks moves an application whose rule writes a lock to the volume
 // and holds it: the target's copy has the lock, and nothing of what was written
 // once it was let go. Around that hooks run in order on both clusters, one of
-// which may fail.
+// which may fail, and one of which is a playbook that changes the target.
 func TestRulesAndHooks(t *testing.T) {
 	g, ctx := besideOthers(t)
 	app := scenario.Vault("ruled", 1)
 	must(t, g.StartPaired(ctx, app, "west"))
 	must(t, g.Source.Apply(ctx, []byte(rulesOf(app.Namespace))))
+	must(t, g.LoadHookRunner(ctx, g.Target))
 	must(t, g.Source.Apply(ctx, []byte(migration(app.Namespace, "ruled", "west", app.Namespace)+`  preExecRule: lock
   postExecRule: after
   hooks:
@@ -29,19 +30,30 @@ func TestRulesAndHooks(t *testing.T) {
   - {name: first, phase: PreBackup, image: "godwit-io/demo-app:dev", command: [bash, -c, "echo first ran in $GODWIT_PHASE"]}
   - {name: fails, phase: PreBackup, image: "godwit-io/demo-app:dev", command: [bash, -c, "echo no luck; exit 3"], backoffLimit: 0, onFailure: Continue}
   - {name: book, phase: PostBackup, image: "godwit-io/demo-app:dev", command: [cat, /godwit/hook/playbook.yml], playbook: {configMap: books}}
+  - {name: play, phase: PostRestore, playbook: {configMap: books, key: open.yml}, serviceAccountName: doorman}
 `)))
 	m, err := g.AwaitSuccess(ctx, app.Namespace, "ruled", 4*time.Minute)
 	must(t, err)
 	var ran []string
 	for _, h := range m.Status.Hooks {
-		ran = append(ran, fmt.Sprintf("%s %s %s: %s", h.Name, h.Cluster, h.State, h.Log))
+		log := h.Log
+		if h.Name == "play" {
+			_, log, _ = strings.Cut(log, "PLAY RECAP ")
+			log = strings.Join(strings.Fields(strings.Trim(log, "*")), " ")
+		}
+		ran = append(ran, fmt.Sprintf("%s %s %s: %s", h.Name, h.Cluster, h.State, log))
 	}
-	if got, want := strings.Join(ran, "; "), "first Source Succeeded: first ran in PreBackup; fails Source Failed: no luck; book Source Succeeded: - hosts: localhost; last Target Succeeded: last ran"; got != want {
+	if got, want := strings.Join(ran, "; "), "first Source Succeeded: first ran in PreBackup; fails Source Failed: no luck; book Source Succeeded: - hosts: localhost; last Target Succeeded: last ran; "+
+		"play Target Succeeded: localhost : ok=1 changed=1 unreachable=0 failed=0 skipped=0 rescued=0 ignored=0"; got != want {
 		t.Errorf("hooks: %s, want %s", got, want)
 	}
 	lockedOn(ctx, t, g.Source, app.Namespace, "after")
 	must(t, g.AwaitRunning(ctx, g.Target, app))
 	lockedOn(ctx, t, g.Target, app.Namespace, "locked")
+	opened, err := g.Target.Kubectl(ctx, "-n", app.Namespace, "get", "configmap", "opened", "-o", "jsonpath={.data.by}")
+	if err != nil || opened != "play of ruled/ruled" {
+		t.Errorf("the playbook left %q on the target (%v)", opened, err)
+	}
 	logsTell(ctx, t, g, app.Namespace, m)
 	must(t, g.DeleteMigration(ctx, app.Namespace, "ruled"))
 	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, time.Minute))
@@ -73,7 +85,32 @@ rules:
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: books, namespace: NS}
-data: {playbook.yml: "- hosts: localhost"}
+data:
+  playbook.yml: "- hosts: localhost"
+  open.yml: |
+    - hosts: localhost
+      gather_facts: false
+      tasks:
+      - name: say that the application is here
+        kubernetes.core.k8s:
+          definition:
+            apiVersion: v1
+            kind: ConfigMap
+            metadata: {name: opened, namespace: NS}
+            data: {by: "{{ lookup('env', 'GODWIT_HOOK') }} of {{ lookup('env', 'GODWIT_APPLICATION') }}"}
+---
+{apiVersion: v1, kind: ServiceAccount, metadata: {name: doorman, namespace: NS}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: doorman, namespace: NS}
+rules: [{apiGroups: [""], resources: [configmaps], verbs: [get, create, patch]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: doorman, namespace: NS}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: doorman}
+subjects: [{kind: ServiceAccount, name: doorman, namespace: NS}]
 `, "NS", namespace)
 }
 
@@ -95,7 +132,7 @@ func logsTell(ctx context.Context, t *testing.T, g *scenario.Ground, namespace s
 	other := []string{"--target-kubeconfig", g.Target.Kubeconfig}
 	logs, err := g.Godwitctl(ctx, g.Source, append([]string{"-n", namespace, "logs", "migration", m.Name}, other...)...)
 	must(t, err)
-	for _, want := range []string{"source event Warning HookFailed", "target hook last last ran", "source godwit-", "source hook fails no luck"} {
+	for _, want := range []string{"source event Warning HookFailed", "target hook last last ran", "source godwit-", "source hook fails no luck", "target hook play PLAY RECAP"} {
 		if !strings.Contains(logs, want) {
 			t.Errorf("the logs do not say %q", want)
 		}

@@ -61,6 +61,7 @@ func run(m *testing.M) int {
 	o := scenario.DefaultOptions()
 	// Not the demo's clusters: a user may have those up.
 	o.Dir, o.Source, o.Target = filepath.Join(os.TempDir(), "godwit-e2e"), "east", "west"
+	o.HookRunnerImage = "godwit-io/hook-runner:dev"
 	code, err := play(ctx, o, m.Run)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)

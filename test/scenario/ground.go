@@ -21,6 +21,8 @@ type Ground struct {
 	Godwit Image
 	// AppImage is what the application's containers run.
 	AppImage Image
+	// HookRunner runs the playbooks of hooks; without a name nothing does.
+	HookRunner Image
 	// Programs is the folder of godwitctl and of the godwitd that runs beside
 	// clusters without containers.
 	Programs string
@@ -44,6 +46,8 @@ type Options struct {
 	// the images have to be where these clusters can pull them from.
 	SourceKubeconfig, TargetKubeconfig string
 	GodwitImage, AppImage              string
+	// HookRunnerImage is the image for hooks' playbooks; empty leaves them out.
+	HookRunnerImage string
 	// ControlPlane has the sandbox's clusters without containers.
 	ControlPlane bool
 	// Programs is the folder of Godwit's programs, SandboxProgram the sandbox's;
@@ -82,9 +86,10 @@ func Open(ctx context.Context, o Options) (*Ground, error) {
 	}
 	g := &Ground{
 		Root: root, Log: o.Log,
-		Godwit:   Image{Name: o.GodwitImage, Archive: filepath.Join(root, "bin", "godwit-image.tar")},
-		AppImage: Image{Name: o.AppImage, Archive: filepath.Join(root, "bin", "demo-app-image.tar")},
-		Programs: cmp.Or(o.Programs, filepath.Join(root, "bin")), refuse: o.Refuse,
+		Godwit:     Image{Name: o.GodwitImage, Archive: filepath.Join(root, "bin", "godwit-image.tar")},
+		AppImage:   Image{Name: o.AppImage, Archive: filepath.Join(root, "bin", "demo-app-image.tar")},
+		HookRunner: Image{Name: o.HookRunnerImage, Archive: filepath.Join(root, "bin", "godwit-hook-runner-image.tar")},
+		Programs:   cmp.Or(o.Programs, filepath.Join(root, "bin")), refuse: o.Refuse,
 	}
 	if o.Existing() {
 		return g, g.find(o)
@@ -153,6 +158,15 @@ func (g *Ground) AddImage(ctx context.Context, i Image, recipe ...string) error 
 		return err
 	}
 	return g.sandbox.Load(ctx, []string{g.Source.Name, g.Target.Name}, i.Archive)
+}
+
+// LoadHookRunner gives the hook runner's image to a cluster: it is large, and few
+// stories need it.
+func (g *Ground) LoadHookRunner(ctx context.Context, c Cluster) error {
+	if _, err := os.Stat(g.HookRunner.Archive); err != nil {
+		return fmt.Errorf("%w: run make hook-runner-image first", err)
+	}
+	return g.sandbox.Load(ctx, []string{c.Name}, g.HookRunner.Archive)
 }
 
 // Purge removes the clusters and all that is in them. Existing clusters stay.

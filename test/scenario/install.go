@@ -120,6 +120,9 @@ func (g *Ground) render(ctx context.Context, c Cluster, helm string, more ...str
 		"template", "godwit", "deploy/chart", "--namespace", Namespace,
 		"--set", "clusterName=" + c.Name, "--set", "rules.enabled=true", "--set", "hooks.enabled=true", "--set", "image.repository=" + repository, "--set", "image.tag=" + tag,
 	}
+	if g.HookRunner.Name != "" {
+		args = append(args, "--set", "hooks.runnerImage="+g.HookRunner.Name)
+	}
 	return command{dir: g.Root}.run(ctx, helm, append(args, more...)...)
 }
 
