@@ -93,6 +93,9 @@ func (x *run) hookOf(ctx context.Context, h api.Hook) (migrate.Hook, error) {
 		ServiceAccount: cmp.Or(h.ServiceAccountName, "default"), Image: h.Image, Command: h.Command, Args: h.Args,
 		BackoffLimit: 6, Deadline: time.Hour,
 	}
+	if s := h.SecurityContext; s != nil {
+		out.User = &migrate.HookUser{User: s.RunAsUser, Group: s.RunAsGroup, FSGroup: s.FSGroup}
+	}
 	if h.BackoffLimit != nil {
 		out.BackoffLimit = *h.BackoffLimit
 	}
@@ -136,6 +139,24 @@ func (x *run) targetHooks(ctx context.Context) ([]migrate.Hook, error) {
 		all = append(all, out)
 	}
 	return all, nil
+}
+
+// lostUsers names the hooks that a target which knows no users would run as another:
+// those that run there, and those of a schedule, which it copies for the way back.
+func (x *run) lostUsers(of migrate.Forecast) []migrate.Problem {
+	if of.HookUsers {
+		return nil
+	}
+	var lost []migrate.Problem
+	owner := metav1.GetControllerOf(x.m)
+	copied := owner != nil && owner.Kind == "MigrationSchedule"
+	for _, h := range x.m.Spec.Hooks {
+		if h.SecurityContext != nil && (copied || clusterOf(h) == api.HookTarget) {
+			lost = append(lost, migrate.Problem{Reason: "HookRefused", Message: fmt.Sprintf(
+				"hook %s: Godwit on the target is of an older version, which knows no users of hooks: upgrade it there, or leave out spec.hooks[].securityContext", h.Name)})
+		}
+	}
+	return lost
 }
 
 // hookNamespace keeps hooks on the source to the namespaces of the Migration, as

@@ -144,11 +144,12 @@ func TestPlaybookJob(t *testing.T) {
 	h := newHooked(t)
 	playbook := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: h.ns, Name: "books"}, Data: map[string]string{"site.yml": "- hosts: localhost"}}
 	h.must(h.client.Create(t.Context(), playbook))
-	three := int32(3)
+	three, user, group := int32(3), int64(1001), int64(0)
 	h.migration("move", with(a("play", api.HookPreBackup, func(k *api.Hook) {
 		k.Image, k.Command, k.ServiceAccountName, k.BackoffLimit = "", nil, "robot", &three
 		k.Deadline = &metav1.Duration{Duration: 90 * time.Second}
 		k.Playbook = &api.HookPlaybook{ConfigMap: "books", Key: "site.yml"}
+		k.SecurityContext = &api.HookSecurityContext{RunAsUser: &user, RunAsGroup: &group}
 	})))
 	m := h.until("move", "its Job", func(*api.Migration) bool { return len(h.jobs()) == 1 })
 	job := h.jobs()[0]
@@ -157,6 +158,9 @@ func TestPlaybookJob(t *testing.T) {
 	if *job.Spec.BackoffLimit != 3 || *job.Spec.ActiveDeadlineSeconds != 90 || pod.ServiceAccountName != "robot" || c.Image != "runner" ||
 		fmt.Sprint(c.Command) != "[ansible-playbook /godwit/hook/site.yml]" || c.VolumeMounts[0].MountPath != "/godwit/hook" || pod.Volumes[0].ConfigMap.Name != job.Name {
 		t.Errorf("the Job is %+v", job.Spec)
+	}
+	if s := pod.SecurityContext; *s.RunAsUser != user || *s.RunAsGroup != group || s.FSGroup != nil || !*s.RunAsNonRoot {
+		t.Errorf("it runs as %+v", s)
 	}
 	var files corev1.ConfigMap
 	h.must(h.client.Get(t.Context(), client.ObjectKeyFromObject(&job), &files))
@@ -207,10 +211,11 @@ func TestHooksThatCannotRun(t *testing.T) {
 		hook api.Hook
 		says string
 	}{
-		"foreign":   {a("x", api.HookPreBackup, func(k *api.Hook) { k.Namespace = "kube-system" }), "may not run in namespace kube-system"},
-		"home":      {a("x", api.HookPreBackup, func(k *api.Hook) { k.Namespace = home }), "may not run in namespace " + home},
-		"no-book":   {a("x", api.HookPreBackup, func(k *api.Hook) { k.Playbook = &api.HookPlaybook{ConfigMap: "none"} }), "there is no ConfigMap"},
-		"stage-run": {a("x", api.HookPostRestore, func(k *api.Hook) { k.Cluster = api.HookSource }), ""},
+		"foreign":    {a("x", api.HookPreBackup, func(k *api.Hook) { k.Namespace = "kube-system" }), "may not run in namespace kube-system"},
+		"home":       {a("x", api.HookPreBackup, func(k *api.Hook) { k.Namespace = home }), "may not run in namespace " + home},
+		"no-book":    {a("x", api.HookPreBackup, func(k *api.Hook) { k.Playbook = &api.HookPlaybook{ConfigMap: "none"} }), "there is no ConfigMap"},
+		"old-target": {a("x", api.HookPostRestore, func(k *api.Hook) { k.SecurityContext = &api.HookSecurityContext{} }), "knows no users of hooks"},
+		"stage-run":  {a("x", api.HookPostRestore, func(k *api.Hook) { k.Cluster = api.HookSource }), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHooked(t)
@@ -232,11 +237,17 @@ func TestHooksThatCannotRun(t *testing.T) {
 	if ready := meta.FindStatusCondition(m.Status.Conditions, api.ConditionReady); !strings.Contains(ready.Message, "hooks.enabled=true") {
 		t.Errorf("not enabled: %s", ready.Message)
 	}
-	bad := &api.Migration{ObjectMeta: metav1.ObjectMeta{Namespace: h.ns, Name: "bad"}}
-	bad.Spec = api.MigrationSpec{ClusterPair: "west", Namespaces: []string{h.ns}}
-	bad.Spec.Hooks = []api.Hook{{Name: "x", Phase: api.HookPreBackup}}
-	if err := h.client.Create(t.Context(), bad); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "name an image, or a playbook") {
-		t.Errorf("a hook of nothing: %v", err)
+	root := int64(0)
+	for says, hook := range map[string]api.Hook{
+		"name an image, or a playbook":      {Name: "x", Phase: api.HookPreBackup},
+		"a hook's pod does not run as root": a("x", api.HookPreBackup, func(k *api.Hook) { k.SecurityContext = &api.HookSecurityContext{RunAsUser: &root} }),
+	} {
+		bad := &api.Migration{ObjectMeta: metav1.ObjectMeta{Namespace: h.ns, Name: "bad"}}
+		bad.Spec = api.MigrationSpec{ClusterPair: "west", Namespaces: []string{h.ns}}
+		bad.Spec.Hooks = []api.Hook{hook}
+		if err := h.client.Create(t.Context(), bad); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), says) {
+			t.Errorf("not refused with %q: %v", says, err)
+		}
 	}
 }
 

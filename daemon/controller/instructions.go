@@ -214,7 +214,7 @@ func (x *run) askTarget(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("ask the target what would fail: %w", err)
 		}
-		for _, problem := range forecast.Problems {
+		for _, problem := range append(forecast.Problems, x.lostUsers(forecast)...) {
 			if reason == "" {
 				reason = problem.Reason
 			}

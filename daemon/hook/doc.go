@@ -75,6 +75,9 @@ func (r Runner) Job(pair string, h migrate.Hook) (*batchv1.Job, error) {
 	if image == "" {
 		return nil, fmt.Errorf("%w: hook %s names no image, and this cluster has none for playbooks: set spec.hooks[].image, or install Godwit with --set hooks.runnerImage=IMAGE", ErrUnusable, h.Name)
 	}
+	if u := h.User; u != nil && u.User != nil && *u.User < 1 {
+		return nil, fmt.Errorf("%w: hook %s: a hook's pod does not run as root: give another spec.hooks[].securityContext.runAsUser", ErrUnusable, h.Name)
+	}
 	no, seconds := false, int64(h.Deadline.Seconds())
 	meta := metav1.ObjectMeta{
 		Namespace: h.Namespace, Name: name(pair, h),
@@ -91,7 +94,7 @@ func (r Runner) Job(pair string, h migrate.Hook) (*batchv1.Job, error) {
 	}
 	pod := corev1.PodSpec{
 		RestartPolicy: corev1.RestartPolicyNever, ServiceAccountName: h.ServiceAccount,
-		SecurityContext: &corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+		SecurityContext: securityOf(h.User),
 	}
 	if len(h.Files) > 0 {
 		c.VolumeMounts = []corev1.VolumeMount{{Name: "hook", MountPath: migrate.HookFolder, ReadOnly: true}}
@@ -110,6 +113,21 @@ func (r Runner) Job(pair string, h migrate.Hook) (*batchv1.Job, error) {
 			},
 		},
 	}, nil
+}
+
+// securityOf keeps a pod with a user of its own to what the level "restricted" asks
+// for; without one it is the image's, which may be any.
+func securityOf(u *migrate.HookUser) *corev1.PodSecurityContext {
+	s := &corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}}
+	if u == nil {
+		return s
+	}
+	s.RunAsUser, s.RunAsGroup, s.FSGroup = u.User, u.Group, u.FSGroup
+	if u.User != nil {
+		yes := true
+		s.RunAsNonRoot = &yes
+	}
+	return s
 }
 
 func digest(parts ...string) string {

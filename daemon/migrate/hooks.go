@@ -48,6 +48,8 @@ type Hook struct {
 	Phase HookPhase
 	// Namespace and ServiceAccount are where and as whom it runs.
 	Namespace, ServiceAccount string
+	// User is nil for the image's own.
+	User *HookUser
 	// Image is empty for that which the cluster has for playbooks.
 	Image         string
 	Command, Args []string
@@ -61,6 +63,10 @@ type Hook struct {
 	// Drop takes all Jobs of the round away instead of running one.
 	Drop bool
 }
+
+// HookUser is as whom a hook's pod runs; what is nil is as the image and the cluster
+// have it.
+type HookUser struct{ User, Group, FSGroup *int64 }
 
 // HookFolder is where a hook's pod finds its files.
 const HookFolder = "/godwit/hook"

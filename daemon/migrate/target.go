@@ -97,6 +97,8 @@ type Forecast struct {
 	// Served are the kinds that were asked about, with those of their versions that
 	// the target serves.
 	Served []KindVersions
+	// HookUsers is true of a target that knows Hook.User.
+	HookUsers bool
 }
 
 // Problem is one thing that would fail. Message ends with the remedy.

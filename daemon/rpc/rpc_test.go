@@ -234,6 +234,32 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// TestHookOfAUser sees that the user gets to the target, and that a request without a
+// job, as one who knows no users reads it, is refused.
+func TestHookOfAUser(t *testing.T) {
+	c := pair(t, cms())
+	target := c.target(t)
+	forecast, err := target.Preflight(t.Context(), migrate.Preflight{Application: "cms/move", Namespaces: []string{"cms"}})
+	if err != nil || !forecast.HookUsers {
+		t.Errorf("preflight: %+v, %v", forecast, err)
+	}
+	user, group := int64(1001), int64(0)
+	for _, u := range []*migrate.HookUser{nil, {User: &user, Group: &group}, {FSGroup: &user}} {
+		h := migrate.Hook{
+			RoundRef: ref(), Name: "warm", Phase: migrate.PostRestore, Namespace: "cms", ServiceAccount: "default", User: u,
+			Image: "i", Command: []string{"true"}, BackoffLimit: 2, Deadline: time.Minute, Started: true,
+		}
+		r, err := target.Hook(t.Context(), h)
+		if err != nil || r.Job != "j" || !reflect.DeepEqual(c.agent.hook, h) {
+			t.Errorf("hook: %+v, %v; the agent got %+v", r, err, c.agent.hook)
+		}
+	}
+	calls := c.agent.calls
+	if _, err := target.Hook(t.Context(), migrate.Hook{RoundRef: ref()}); !errors.Is(err, pairing.ErrRequest) || c.agent.calls != calls {
+		t.Errorf("a hook without a job: %v", err)
+	}
+}
+
 func TestRefused(t *testing.T) {
 	c := pair(t, cms())
 	target := c.target(t)

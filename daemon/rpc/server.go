@@ -47,7 +47,7 @@ func (s *Server) Preflight(ctx context.Context, r *godwitv1.PreflightRequest) (*
 	if err != nil {
 		return nil, toWire(err)
 	}
-	response := &godwitv1.PreflightResponse{Details: forecast.Details, Served: kindsTo(forecast.Served)}
+	response := &godwitv1.PreflightResponse{Details: forecast.Details, Served: kindsTo(forecast.Served), HookUsers: true}
 	for _, p := range forecast.Problems {
 		response.Problems = append(response.Problems, &godwitv1.Problem{Reason: p.Reason, Message: p.Message})
 	}
@@ -139,14 +139,18 @@ func (s *Server) Hook(ctx context.Context, r *godwitv1.HookRequest) (*godwitv1.H
 	a := asked{
 		call: "Hook", application: r.GetApplication(), round: r.GetRound(), needsRound: true, namespaces: r.GetNamespaces(), acts: true,
 	}
+	job := r.GetJob()
+	if job == nil {
+		job = r.GetJobWithUser()
+	}
 	if !r.GetDrop() {
-		a.hooks = []*godwitv1.HookJob{r.GetJob()}
+		a.hooks = []*godwitv1.HookJob{job}
 	}
 	agent, err := s.admit(ctx, a)
 	if err != nil {
 		return nil, err
 	}
-	h := hookFrom(r.GetJob())
+	h := hookFrom(job)
 	h.RoundRef = migrate.RoundRef{Application: r.GetApplication(), Round: r.GetRound(), Namespaces: r.GetNamespaces()}
 	h.Started, h.Drop = r.GetStarted(), r.GetDrop()
 	got, err := agent.Hook(ctx, h)

@@ -36,7 +36,7 @@ func (t *Target) Preflight(ctx context.Context, p migrate.Preflight) (migrate.Fo
 	if err != nil {
 		return migrate.Forecast{}, fromWire("preflight", p.Application, err)
 	}
-	forecast := migrate.Forecast{Details: answer.GetDetails(), Served: kindsFrom(answer.GetServed())}
+	forecast := migrate.Forecast{Details: answer.GetDetails(), Served: kindsFrom(answer.GetServed()), HookUsers: answer.GetHookUsers()}
 	for _, problem := range answer.GetProblems() {
 		forecast.Problems = append(forecast.Problems, migrate.Problem{Reason: problem.GetReason(), Message: problem.GetMessage()})
 	}
@@ -92,10 +92,7 @@ func (t *Target) Vouch(ctx context.Context, v migrate.Vouch) error {
 
 // Hook is migrate.Target's.
 func (t *Target) Hook(ctx context.Context, h migrate.Hook) (migrate.HookResult, error) {
-	answer, err := t.client.Hook(ctx, &godwitv1.HookRequest{
-		Application: h.Application, Round: h.Round, Namespaces: h.Namespaces,
-		Job: hookTo(h), Started: h.Started, Drop: h.Drop,
-	})
+	answer, err := t.client.Hook(ctx, hookRequest(h))
 	if err != nil {
 		return migrate.HookResult{}, fromWire("hook "+h.Name+" of", h.Application, err)
 	}

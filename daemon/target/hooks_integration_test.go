@@ -53,6 +53,11 @@ func TestHooksOnTheTarget(t *testing.T) {
 	if r, err := a.target.Hook(t.Context(), faceless); err != nil || !r.Done || r.OK || !strings.Contains(r.Message, "names no image") {
 		t.Errorf("without an image: %+v, %v", r, err)
 	}
+	root, zero := h, int64(0)
+	root.Name, root.User = "root", &migrate.HookUser{User: &zero}
+	if r, err := a.target.Hook(t.Context(), root); err != nil || !r.Done || r.OK || !strings.Contains(r.Message, "does not run as root") {
+		t.Errorf("as root: %+v, %v", r, err)
+	}
 	// Another pair, with a round of the same name, has nothing to do with it.
 	other := v.pair(t, pairing.Scope{Namespaces: []string{"cms"}})
 	if r, err := other.target.Hook(t.Context(), migrate.Hook{RoundRef: h.RoundRef, Drop: true}); err != nil || !r.Done {

@@ -30,7 +30,7 @@ func TestRulesAndHooks(t *testing.T) {
   - {name: first, phase: PreBackup, image: "godwit-io/demo-app:dev", command: [bash, -c, "echo first ran in $GODWIT_PHASE"]}
   - {name: fails, phase: PreBackup, image: "godwit-io/demo-app:dev", command: [bash, -c, "echo no luck; exit 3"], backoffLimit: 0, onFailure: Continue}
   - {name: book, phase: PostBackup, image: "godwit-io/demo-app:dev", command: [cat, /godwit/hook/playbook.yml], playbook: {configMap: books}}
-  - {name: play, phase: PostRestore, playbook: {configMap: books, key: open.yml}, serviceAccountName: doorman}
+  - {name: play, phase: PostRestore, playbook: {configMap: books, key: open.yml}, serviceAccountName: doorman, securityContext: {runAsUser: 1001}}
 `)))
 	m, err := g.AwaitSuccess(ctx, app.Namespace, "ruled", 4*time.Minute)
 	must(t, err)
@@ -50,8 +50,8 @@ func TestRulesAndHooks(t *testing.T) {
 	lockedOn(ctx, t, g.Source, app.Namespace, "after")
 	must(t, g.AwaitRunning(ctx, g.Target, app))
 	lockedOn(ctx, t, g.Target, app.Namespace, "locked")
-	opened, err := g.Target.Kubectl(ctx, "-n", app.Namespace, "get", "configmap", "opened", "-o", "jsonpath={.data.by}")
-	if err != nil || opened != "play of ruled/ruled" {
+	opened, err := g.Target.Kubectl(ctx, "-n", app.Namespace, "get", "configmap", "opened", "-o", "jsonpath={.data.by} as {.data.as}")
+	if err != nil || opened != "play of ruled/ruled as 1001" {
 		t.Errorf("the playbook left %q on the target (%v)", opened, err)
 	}
 	logsTell(ctx, t, g, app.Namespace, m)
@@ -97,7 +97,7 @@ data:
             apiVersion: v1
             kind: ConfigMap
             metadata: {name: opened, namespace: NS}
-            data: {by: "{{ lookup('env', 'GODWIT_HOOK') }} of {{ lookup('env', 'GODWIT_APPLICATION') }}"}
+            data: {by: "{{ lookup('env', 'GODWIT_HOOK') }} of {{ lookup('env', 'GODWIT_APPLICATION') }}", as: "{{ lookup('pipe', 'id -u') }}"}
 ---
 {apiVersion: v1, kind: ServiceAccount, metadata: {name: doorman, namespace: NS}}
 ---

@@ -61,6 +61,9 @@ type Hook struct {
 	// ServiceAccountName in that namespace; unless set, default.
 	// +optional
 	ServiceAccountName string `json:"serviceAccountName,omitempty"`
+	// SecurityContext says as which user the pod runs; unless set, as the image says.
+	// +optional
+	SecurityContext *HookSecurityContext `json:"securityContext,omitempty"`
 	// Image that the Job runs; for a playbook, instead of the installation's hook runner.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
@@ -87,6 +90,25 @@ type Hook struct {
 	// +optional
 	// +kubebuilder:default=Abort
 	OnFailure HookFailure `json:"onFailure,omitempty"`
+}
+
+// HookSecurityContext is what a hook's pod may choose of its user.
+type HookSecurityContext struct {
+	// RunAsUser is the user's number.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self > 0",message="a hook's pod does not run as root"
+	// +kubebuilder:validation:Maximum=2147483647
+	RunAsUser *int64 `json:"runAsUser,omitempty"`
+	// RunAsGroup is the number of its group.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2147483647
+	RunAsGroup *int64 `json:"runAsGroup,omitempty"`
+	// FSGroup is the number of the group to which the pod's volumes belong.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2147483647
+	FSGroup *int64 `json:"fsGroup,omitempty"`
 }
 
 // HookPlaybook is a ConfigMap on the source with an Ansible playbook, and with

@@ -385,8 +385,10 @@ type HookJob struct {
 	Files           map[string]string `protobuf:"bytes,8,rep,name=files,proto3" json:"files,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	BackoffLimit    int32             `protobuf:"varint,9,opt,name=backoff_limit,json=backoffLimit,proto3" json:"backoff_limit,omitempty"`
 	DeadlineSeconds int64             `protobuf:"varint,10,opt,name=deadline_seconds,json=deadlineSeconds,proto3" json:"deadline_seconds,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// user is as whom the pod runs; unless set, as the image and the cluster have it.
+	User          *HookUser `protobuf:"bytes,11,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HookJob) Reset() {
@@ -489,24 +491,96 @@ func (x *HookJob) GetDeadlineSeconds() int64 {
 	return 0
 }
 
+func (x *HookJob) GetUser() *HookUser {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+// HookUser has the numbers of a pod's security context.
+type HookUser struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          *int64                 `protobuf:"varint,1,opt,name=user,proto3,oneof" json:"user,omitempty"`
+	Group         *int64                 `protobuf:"varint,2,opt,name=group,proto3,oneof" json:"group,omitempty"`
+	FsGroup       *int64                 `protobuf:"varint,3,opt,name=fs_group,json=fsGroup,proto3,oneof" json:"fs_group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HookUser) Reset() {
+	*x = HookUser{}
+	mi := &file_godwit_v1_target_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HookUser) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HookUser) ProtoMessage() {}
+
+func (x *HookUser) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_target_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HookUser.ProtoReflect.Descriptor instead.
+func (*HookUser) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *HookUser) GetUser() int64 {
+	if x != nil && x.User != nil {
+		return *x.User
+	}
+	return 0
+}
+
+func (x *HookUser) GetGroup() int64 {
+	if x != nil && x.Group != nil {
+		return *x.Group
+	}
+	return 0
+}
+
+func (x *HookUser) GetFsGroup() int64 {
+	if x != nil && x.FsGroup != nil {
+		return *x.FsGroup
+	}
+	return 0
+}
+
 type HookRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Application string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
 	Round       string                 `protobuf:"bytes,2,opt,name=round,proto3" json:"round,omitempty"`
 	// namespaces that the round covers, by which the caller is admitted.
 	Namespaces []string `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
-	Job        *HookJob `protobuf:"bytes,4,opt,name=job,proto3" json:"job,omitempty"`
+	// job is empty for one with a user.
+	Job *HookJob `protobuf:"bytes,4,opt,name=job,proto3" json:"job,omitempty"`
 	// started says that it was seen running: a Job that is gone is not made again.
 	Started bool `protobuf:"varint,5,opt,name=started,proto3" json:"started,omitempty"`
 	// drop takes all Jobs of the round away, and runs none.
-	Drop          bool `protobuf:"varint,6,opt,name=drop,proto3" json:"drop,omitempty"`
+	Drop bool `protobuf:"varint,6,opt,name=drop,proto3" json:"drop,omitempty"`
+	// job_with_user stands in for job, so that a target which knows no users refuses the
+	// request instead of running the job as another.
+	JobWithUser   *HookJob `protobuf:"bytes,7,opt,name=job_with_user,json=jobWithUser,proto3" json:"job_with_user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HookRequest) Reset() {
 	*x = HookRequest{}
-	mi := &file_godwit_v1_target_proto_msgTypes[5]
+	mi := &file_godwit_v1_target_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +592,7 @@ func (x *HookRequest) String() string {
 func (*HookRequest) ProtoMessage() {}
 
 func (x *HookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[5]
+	mi := &file_godwit_v1_target_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +605,7 @@ func (x *HookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HookRequest.ProtoReflect.Descriptor instead.
 func (*HookRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{5}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *HookRequest) GetApplication() string {
@@ -576,6 +650,13 @@ func (x *HookRequest) GetDrop() bool {
 	return false
 }
 
+func (x *HookRequest) GetJobWithUser() *HookJob {
+	if x != nil {
+		return x.JobWithUser
+	}
+	return nil
+}
+
 type HookResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Job   string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
@@ -592,7 +673,7 @@ type HookResponse struct {
 
 func (x *HookResponse) Reset() {
 	*x = HookResponse{}
-	mi := &file_godwit_v1_target_proto_msgTypes[6]
+	mi := &file_godwit_v1_target_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +685,7 @@ func (x *HookResponse) String() string {
 func (*HookResponse) ProtoMessage() {}
 
 func (x *HookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[6]
+	mi := &file_godwit_v1_target_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +698,7 @@ func (x *HookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HookResponse.ProtoReflect.Descriptor instead.
 func (*HookResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{6}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *HookResponse) GetJob() string {
@@ -667,7 +748,7 @@ type KindVersions struct {
 
 func (x *KindVersions) Reset() {
 	*x = KindVersions{}
-	mi := &file_godwit_v1_target_proto_msgTypes[7]
+	mi := &file_godwit_v1_target_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +760,7 @@ func (x *KindVersions) String() string {
 func (*KindVersions) ProtoMessage() {}
 
 func (x *KindVersions) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[7]
+	mi := &file_godwit_v1_target_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +773,7 @@ func (x *KindVersions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KindVersions.ProtoReflect.Descriptor instead.
 func (*KindVersions) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{7}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *KindVersions) GetGroup() string {
@@ -727,7 +808,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_godwit_v1_target_proto_msgTypes[8]
+	mi := &file_godwit_v1_target_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -739,7 +820,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[8]
+	mi := &file_godwit_v1_target_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -752,7 +833,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{8}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Problem) GetReason() string {
@@ -776,14 +857,16 @@ type PreflightResponse struct {
 	Details []byte `protobuf:"bytes,2,opt,name=details,proto3" json:"details,omitempty"`
 	// served are the kinds that were asked about, with those of their versions that
 	// the target serves.
-	Served        []*KindVersions `protobuf:"bytes,3,rep,name=served,proto3" json:"served,omitempty"`
+	Served []*KindVersions `protobuf:"bytes,3,rep,name=served,proto3" json:"served,omitempty"`
+	// hook_users is true of a target that knows HookJob.user.
+	HookUsers     bool `protobuf:"varint,4,opt,name=hook_users,json=hookUsers,proto3" json:"hook_users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PreflightResponse) Reset() {
 	*x = PreflightResponse{}
-	mi := &file_godwit_v1_target_proto_msgTypes[9]
+	mi := &file_godwit_v1_target_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +878,7 @@ func (x *PreflightResponse) String() string {
 func (*PreflightResponse) ProtoMessage() {}
 
 func (x *PreflightResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[9]
+	mi := &file_godwit_v1_target_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +891,7 @@ func (x *PreflightResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreflightResponse.ProtoReflect.Descriptor instead.
 func (*PreflightResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{9}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PreflightResponse) GetProblems() []*Problem {
@@ -830,6 +913,13 @@ func (x *PreflightResponse) GetServed() []*KindVersions {
 		return x.Served
 	}
 	return nil
+}
+
+func (x *PreflightResponse) GetHookUsers() bool {
+	if x != nil {
+		return x.HookUsers
+	}
+	return false
 }
 
 type BeginRequest struct {
@@ -866,7 +956,7 @@ type BeginRequest struct {
 
 func (x *BeginRequest) Reset() {
 	*x = BeginRequest{}
-	mi := &file_godwit_v1_target_proto_msgTypes[10]
+	mi := &file_godwit_v1_target_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -878,7 +968,7 @@ func (x *BeginRequest) String() string {
 func (*BeginRequest) ProtoMessage() {}
 
 func (x *BeginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[10]
+	mi := &file_godwit_v1_target_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -891,7 +981,7 @@ func (x *BeginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginRequest.ProtoReflect.Descriptor instead.
 func (*BeginRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{10}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BeginRequest) GetApplication() string {
@@ -1000,7 +1090,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_godwit_v1_target_proto_msgTypes[11]
+	mi := &file_godwit_v1_target_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1012,7 +1102,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[11]
+	mi := &file_godwit_v1_target_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +1115,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{11}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Schedule) GetName() string {
@@ -1064,7 +1154,7 @@ type BeginResponse struct {
 
 func (x *BeginResponse) Reset() {
 	*x = BeginResponse{}
-	mi := &file_godwit_v1_target_proto_msgTypes[12]
+	mi := &file_godwit_v1_target_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1166,7 @@ func (x *BeginResponse) String() string {
 func (*BeginResponse) ProtoMessage() {}
 
 func (x *BeginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[12]
+	mi := &file_godwit_v1_target_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1179,7 @@ func (x *BeginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginResponse.ProtoReflect.Descriptor instead.
 func (*BeginResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{12}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{13}
 }
 
 type VouchRequest struct {
@@ -1109,7 +1199,7 @@ type VouchRequest struct {
 
 func (x *VouchRequest) Reset() {
 	*x = VouchRequest{}
-	mi := &file_godwit_v1_target_proto_msgTypes[13]
+	mi := &file_godwit_v1_target_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1211,7 @@ func (x *VouchRequest) String() string {
 func (*VouchRequest) ProtoMessage() {}
 
 func (x *VouchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[13]
+	mi := &file_godwit_v1_target_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1224,7 @@ func (x *VouchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VouchRequest.ProtoReflect.Descriptor instead.
 func (*VouchRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{13}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *VouchRequest) GetApplication() string {
@@ -1180,7 +1270,7 @@ type VouchResponse struct {
 
 func (x *VouchResponse) Reset() {
 	*x = VouchResponse{}
-	mi := &file_godwit_v1_target_proto_msgTypes[14]
+	mi := &file_godwit_v1_target_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1192,7 +1282,7 @@ func (x *VouchResponse) String() string {
 func (*VouchResponse) ProtoMessage() {}
 
 func (x *VouchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[14]
+	mi := &file_godwit_v1_target_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1205,7 +1295,7 @@ func (x *VouchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VouchResponse.ProtoReflect.Descriptor instead.
 func (*VouchResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{14}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{15}
 }
 
 type StatusRequest struct {
@@ -1220,7 +1310,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_godwit_v1_target_proto_msgTypes[15]
+	mi := &file_godwit_v1_target_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1232,7 +1322,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[15]
+	mi := &file_godwit_v1_target_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1245,7 +1335,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{15}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StatusRequest) GetApplication() string {
@@ -1288,7 +1378,7 @@ type VolumeStatus struct {
 
 func (x *VolumeStatus) Reset() {
 	*x = VolumeStatus{}
-	mi := &file_godwit_v1_target_proto_msgTypes[16]
+	mi := &file_godwit_v1_target_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1300,7 +1390,7 @@ func (x *VolumeStatus) String() string {
 func (*VolumeStatus) ProtoMessage() {}
 
 func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[16]
+	mi := &file_godwit_v1_target_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1313,7 +1403,7 @@ func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeStatus.ProtoReflect.Descriptor instead.
 func (*VolumeStatus) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{16}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *VolumeStatus) GetNamespace() string {
@@ -1402,7 +1492,7 @@ type ResourceStatus struct {
 
 func (x *ResourceStatus) Reset() {
 	*x = ResourceStatus{}
-	mi := &file_godwit_v1_target_proto_msgTypes[17]
+	mi := &file_godwit_v1_target_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1504,7 @@ func (x *ResourceStatus) String() string {
 func (*ResourceStatus) ProtoMessage() {}
 
 func (x *ResourceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[17]
+	mi := &file_godwit_v1_target_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1517,7 @@ func (x *ResourceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceStatus.ProtoReflect.Descriptor instead.
 func (*ResourceStatus) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{17}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ResourceStatus) GetGroup() string {
@@ -1502,7 +1592,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_godwit_v1_target_proto_msgTypes[18]
+	mi := &file_godwit_v1_target_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1604,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[18]
+	mi := &file_godwit_v1_target_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1617,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{18}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StatusResponse) GetPhase() string {
@@ -1589,7 +1679,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_godwit_v1_target_proto_msgTypes[19]
+	mi := &file_godwit_v1_target_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1601,7 +1691,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[19]
+	mi := &file_godwit_v1_target_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1614,7 +1704,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{19}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Retry) GetStage() string {
@@ -1676,7 +1766,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_godwit_v1_target_proto_msgTypes[20]
+	mi := &file_godwit_v1_target_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1688,7 +1778,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[20]
+	mi := &file_godwit_v1_target_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1701,7 +1791,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{20}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CancelRequest) GetApplication() string {
@@ -1749,7 +1839,7 @@ type CancelResponse struct {
 
 func (x *CancelResponse) Reset() {
 	*x = CancelResponse{}
-	mi := &file_godwit_v1_target_proto_msgTypes[21]
+	mi := &file_godwit_v1_target_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1761,7 +1851,7 @@ func (x *CancelResponse) String() string {
 func (*CancelResponse) ProtoMessage() {}
 
 func (x *CancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[21]
+	mi := &file_godwit_v1_target_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1774,7 +1864,7 @@ func (x *CancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResponse.ProtoReflect.Descriptor instead.
 func (*CancelResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{21}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CancelResponse) GetDone() bool {
@@ -1801,7 +1891,7 @@ type RollBackRequest struct {
 
 func (x *RollBackRequest) Reset() {
 	*x = RollBackRequest{}
-	mi := &file_godwit_v1_target_proto_msgTypes[22]
+	mi := &file_godwit_v1_target_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1813,7 +1903,7 @@ func (x *RollBackRequest) String() string {
 func (*RollBackRequest) ProtoMessage() {}
 
 func (x *RollBackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[22]
+	mi := &file_godwit_v1_target_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1826,7 +1916,7 @@ func (x *RollBackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollBackRequest.ProtoReflect.Descriptor instead.
 func (*RollBackRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{22}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RollBackRequest) GetApplication() string {
@@ -1884,7 +1974,7 @@ type RollBackResponse struct {
 
 func (x *RollBackResponse) Reset() {
 	*x = RollBackResponse{}
-	mi := &file_godwit_v1_target_proto_msgTypes[23]
+	mi := &file_godwit_v1_target_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1896,7 +1986,7 @@ func (x *RollBackResponse) String() string {
 func (*RollBackResponse) ProtoMessage() {}
 
 func (x *RollBackResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_target_proto_msgTypes[23]
+	mi := &file_godwit_v1_target_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1909,7 +1999,7 @@ func (x *RollBackResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollBackResponse.ProtoReflect.Descriptor instead.
 func (*RollBackResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_target_proto_rawDescGZIP(), []int{23}
+	return file_godwit_v1_target_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RollBackResponse) GetDone() bool {
@@ -1970,7 +2060,7 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"\aobjects\x18\x04 \x01(\fR\aobjects\x12\x18\n" +
 	"\adetails\x18\x05 \x01(\bR\adetails\x12-\n" +
 	"\x05kinds\x18\x06 \x03(\v2\x17.godwit.v1.KindVersionsR\x05kinds\x12(\n" +
-	"\x05hooks\x18\a \x03(\v2\x12.godwit.v1.HookJobR\x05hooks\"\xfd\x02\n" +
+	"\x05hooks\x18\a \x03(\v2\x12.godwit.v1.HookJobR\x05hooks\"\xa6\x03\n" +
 	"\aHookJob\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05phase\x18\x02 \x01(\tR\x05phase\x12\x1c\n" +
@@ -1982,11 +2072,19 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"\x05files\x18\b \x03(\v2\x1d.godwit.v1.HookJob.FilesEntryR\x05files\x12#\n" +
 	"\rbackoff_limit\x18\t \x01(\x05R\fbackoffLimit\x12)\n" +
 	"\x10deadline_seconds\x18\n" +
-	" \x01(\x03R\x0fdeadlineSeconds\x1a8\n" +
+	" \x01(\x03R\x0fdeadlineSeconds\x12'\n" +
+	"\x04user\x18\v \x01(\v2\x13.godwit.v1.HookUserR\x04user\x1a8\n" +
 	"\n" +
 	"FilesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb9\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"~\n" +
+	"\bHookUser\x12\x17\n" +
+	"\x04user\x18\x01 \x01(\x03H\x00R\x04user\x88\x01\x01\x12\x19\n" +
+	"\x05group\x18\x02 \x01(\x03H\x01R\x05group\x88\x01\x01\x12\x1e\n" +
+	"\bfs_group\x18\x03 \x01(\x03H\x02R\afsGroup\x88\x01\x01B\a\n" +
+	"\x05_userB\b\n" +
+	"\x06_groupB\v\n" +
+	"\t_fs_group\"\xf1\x01\n" +
 	"\vHookRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\tR\x05round\x12\x1e\n" +
@@ -1995,7 +2093,8 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"namespaces\x12$\n" +
 	"\x03job\x18\x04 \x01(\v2\x12.godwit.v1.HookJobR\x03job\x12\x18\n" +
 	"\astarted\x18\x05 \x01(\bR\astarted\x12\x12\n" +
-	"\x04drop\x18\x06 \x01(\bR\x04drop\"p\n" +
+	"\x04drop\x18\x06 \x01(\bR\x04drop\x126\n" +
+	"\rjob_with_user\x18\a \x01(\v2\x12.godwit.v1.HookJobR\vjobWithUser\"p\n" +
 	"\fHookResponse\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x12\n" +
 	"\x04done\x18\x02 \x01(\bR\x04done\x12\x0e\n" +
@@ -2008,11 +2107,13 @@ const file_godwit_v1_target_proto_rawDesc = "" +
 	"\bversions\x18\x03 \x03(\tR\bversions\";\n" +
 	"\aProblem\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\x8e\x01\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xad\x01\n" +
 	"\x11PreflightResponse\x12.\n" +
 	"\bproblems\x18\x01 \x03(\v2\x12.godwit.v1.ProblemR\bproblems\x12\x18\n" +
 	"\adetails\x18\x02 \x01(\fR\adetails\x12/\n" +
-	"\x06served\x18\x03 \x03(\v2\x17.godwit.v1.KindVersionsR\x06served\"\xd9\x03\n" +
+	"\x06served\x18\x03 \x03(\v2\x17.godwit.v1.KindVersionsR\x06served\x12\x1d\n" +
+	"\n" +
+	"hook_users\x18\x04 \x01(\bR\thookUsers\"\xd9\x03\n" +
 	"\fBeginRequest\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\tR\x05round\x12\x1e\n" +
@@ -2138,73 +2239,76 @@ func file_godwit_v1_target_proto_rawDescGZIP() []byte {
 	return file_godwit_v1_target_proto_rawDescData
 }
 
-var file_godwit_v1_target_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_godwit_v1_target_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_godwit_v1_target_proto_goTypes = []any{
 	(*FailOverRequest)(nil),       // 0: godwit.v1.FailOverRequest
 	(*FailOverResponse)(nil),      // 1: godwit.v1.FailOverResponse
 	(*VolumeClaim)(nil),           // 2: godwit.v1.VolumeClaim
 	(*PreflightRequest)(nil),      // 3: godwit.v1.PreflightRequest
 	(*HookJob)(nil),               // 4: godwit.v1.HookJob
-	(*HookRequest)(nil),           // 5: godwit.v1.HookRequest
-	(*HookResponse)(nil),          // 6: godwit.v1.HookResponse
-	(*KindVersions)(nil),          // 7: godwit.v1.KindVersions
-	(*Problem)(nil),               // 8: godwit.v1.Problem
-	(*PreflightResponse)(nil),     // 9: godwit.v1.PreflightResponse
-	(*BeginRequest)(nil),          // 10: godwit.v1.BeginRequest
-	(*Schedule)(nil),              // 11: godwit.v1.Schedule
-	(*BeginResponse)(nil),         // 12: godwit.v1.BeginResponse
-	(*VouchRequest)(nil),          // 13: godwit.v1.VouchRequest
-	(*VouchResponse)(nil),         // 14: godwit.v1.VouchResponse
-	(*StatusRequest)(nil),         // 15: godwit.v1.StatusRequest
-	(*VolumeStatus)(nil),          // 16: godwit.v1.VolumeStatus
-	(*ResourceStatus)(nil),        // 17: godwit.v1.ResourceStatus
-	(*StatusResponse)(nil),        // 18: godwit.v1.StatusResponse
-	(*Retry)(nil),                 // 19: godwit.v1.Retry
-	(*CancelRequest)(nil),         // 20: godwit.v1.CancelRequest
-	(*CancelResponse)(nil),        // 21: godwit.v1.CancelResponse
-	(*RollBackRequest)(nil),       // 22: godwit.v1.RollBackRequest
-	(*RollBackResponse)(nil),      // 23: godwit.v1.RollBackResponse
-	nil,                           // 24: godwit.v1.HookJob.FilesEntry
-	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
+	(*HookUser)(nil),              // 5: godwit.v1.HookUser
+	(*HookRequest)(nil),           // 6: godwit.v1.HookRequest
+	(*HookResponse)(nil),          // 7: godwit.v1.HookResponse
+	(*KindVersions)(nil),          // 8: godwit.v1.KindVersions
+	(*Problem)(nil),               // 9: godwit.v1.Problem
+	(*PreflightResponse)(nil),     // 10: godwit.v1.PreflightResponse
+	(*BeginRequest)(nil),          // 11: godwit.v1.BeginRequest
+	(*Schedule)(nil),              // 12: godwit.v1.Schedule
+	(*BeginResponse)(nil),         // 13: godwit.v1.BeginResponse
+	(*VouchRequest)(nil),          // 14: godwit.v1.VouchRequest
+	(*VouchResponse)(nil),         // 15: godwit.v1.VouchResponse
+	(*StatusRequest)(nil),         // 16: godwit.v1.StatusRequest
+	(*VolumeStatus)(nil),          // 17: godwit.v1.VolumeStatus
+	(*ResourceStatus)(nil),        // 18: godwit.v1.ResourceStatus
+	(*StatusResponse)(nil),        // 19: godwit.v1.StatusResponse
+	(*Retry)(nil),                 // 20: godwit.v1.Retry
+	(*CancelRequest)(nil),         // 21: godwit.v1.CancelRequest
+	(*CancelResponse)(nil),        // 22: godwit.v1.CancelResponse
+	(*RollBackRequest)(nil),       // 23: godwit.v1.RollBackRequest
+	(*RollBackResponse)(nil),      // 24: godwit.v1.RollBackResponse
+	nil,                           // 25: godwit.v1.HookJob.FilesEntry
+	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
 }
 var file_godwit_v1_target_proto_depIdxs = []int32{
 	2,  // 0: godwit.v1.PreflightRequest.volumes:type_name -> godwit.v1.VolumeClaim
-	7,  // 1: godwit.v1.PreflightRequest.kinds:type_name -> godwit.v1.KindVersions
+	8,  // 1: godwit.v1.PreflightRequest.kinds:type_name -> godwit.v1.KindVersions
 	4,  // 2: godwit.v1.PreflightRequest.hooks:type_name -> godwit.v1.HookJob
-	24, // 3: godwit.v1.HookJob.files:type_name -> godwit.v1.HookJob.FilesEntry
-	4,  // 4: godwit.v1.HookRequest.job:type_name -> godwit.v1.HookJob
-	8,  // 5: godwit.v1.PreflightResponse.problems:type_name -> godwit.v1.Problem
-	7,  // 6: godwit.v1.PreflightResponse.served:type_name -> godwit.v1.KindVersions
-	2,  // 7: godwit.v1.BeginRequest.volumes:type_name -> godwit.v1.VolumeClaim
-	11, // 8: godwit.v1.BeginRequest.schedule:type_name -> godwit.v1.Schedule
-	2,  // 9: godwit.v1.VouchRequest.moved:type_name -> godwit.v1.VolumeClaim
-	16, // 10: godwit.v1.StatusResponse.volumes:type_name -> godwit.v1.VolumeStatus
-	17, // 11: godwit.v1.StatusResponse.resources:type_name -> godwit.v1.ResourceStatus
-	25, // 12: godwit.v1.StatusResponse.first_ready:type_name -> google.protobuf.Timestamp
-	19, // 13: godwit.v1.StatusResponse.retries:type_name -> godwit.v1.Retry
-	25, // 14: godwit.v1.Retry.first:type_name -> google.protobuf.Timestamp
-	25, // 15: godwit.v1.Retry.last:type_name -> google.protobuf.Timestamp
-	3,  // 16: godwit.v1.TargetService.Preflight:input_type -> godwit.v1.PreflightRequest
-	10, // 17: godwit.v1.TargetService.Begin:input_type -> godwit.v1.BeginRequest
-	15, // 18: godwit.v1.TargetService.Status:input_type -> godwit.v1.StatusRequest
-	20, // 19: godwit.v1.TargetService.Cancel:input_type -> godwit.v1.CancelRequest
-	13, // 20: godwit.v1.TargetService.Vouch:input_type -> godwit.v1.VouchRequest
-	5,  // 21: godwit.v1.TargetService.Hook:input_type -> godwit.v1.HookRequest
-	22, // 22: godwit.v1.TargetService.RollBack:input_type -> godwit.v1.RollBackRequest
-	0,  // 23: godwit.v1.TargetService.FailOver:input_type -> godwit.v1.FailOverRequest
-	9,  // 24: godwit.v1.TargetService.Preflight:output_type -> godwit.v1.PreflightResponse
-	12, // 25: godwit.v1.TargetService.Begin:output_type -> godwit.v1.BeginResponse
-	18, // 26: godwit.v1.TargetService.Status:output_type -> godwit.v1.StatusResponse
-	21, // 27: godwit.v1.TargetService.Cancel:output_type -> godwit.v1.CancelResponse
-	14, // 28: godwit.v1.TargetService.Vouch:output_type -> godwit.v1.VouchResponse
-	6,  // 29: godwit.v1.TargetService.Hook:output_type -> godwit.v1.HookResponse
-	23, // 30: godwit.v1.TargetService.RollBack:output_type -> godwit.v1.RollBackResponse
-	1,  // 31: godwit.v1.TargetService.FailOver:output_type -> godwit.v1.FailOverResponse
-	24, // [24:32] is the sub-list for method output_type
-	16, // [16:24] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	25, // 3: godwit.v1.HookJob.files:type_name -> godwit.v1.HookJob.FilesEntry
+	5,  // 4: godwit.v1.HookJob.user:type_name -> godwit.v1.HookUser
+	4,  // 5: godwit.v1.HookRequest.job:type_name -> godwit.v1.HookJob
+	4,  // 6: godwit.v1.HookRequest.job_with_user:type_name -> godwit.v1.HookJob
+	9,  // 7: godwit.v1.PreflightResponse.problems:type_name -> godwit.v1.Problem
+	8,  // 8: godwit.v1.PreflightResponse.served:type_name -> godwit.v1.KindVersions
+	2,  // 9: godwit.v1.BeginRequest.volumes:type_name -> godwit.v1.VolumeClaim
+	12, // 10: godwit.v1.BeginRequest.schedule:type_name -> godwit.v1.Schedule
+	2,  // 11: godwit.v1.VouchRequest.moved:type_name -> godwit.v1.VolumeClaim
+	17, // 12: godwit.v1.StatusResponse.volumes:type_name -> godwit.v1.VolumeStatus
+	18, // 13: godwit.v1.StatusResponse.resources:type_name -> godwit.v1.ResourceStatus
+	26, // 14: godwit.v1.StatusResponse.first_ready:type_name -> google.protobuf.Timestamp
+	20, // 15: godwit.v1.StatusResponse.retries:type_name -> godwit.v1.Retry
+	26, // 16: godwit.v1.Retry.first:type_name -> google.protobuf.Timestamp
+	26, // 17: godwit.v1.Retry.last:type_name -> google.protobuf.Timestamp
+	3,  // 18: godwit.v1.TargetService.Preflight:input_type -> godwit.v1.PreflightRequest
+	11, // 19: godwit.v1.TargetService.Begin:input_type -> godwit.v1.BeginRequest
+	16, // 20: godwit.v1.TargetService.Status:input_type -> godwit.v1.StatusRequest
+	21, // 21: godwit.v1.TargetService.Cancel:input_type -> godwit.v1.CancelRequest
+	14, // 22: godwit.v1.TargetService.Vouch:input_type -> godwit.v1.VouchRequest
+	6,  // 23: godwit.v1.TargetService.Hook:input_type -> godwit.v1.HookRequest
+	23, // 24: godwit.v1.TargetService.RollBack:input_type -> godwit.v1.RollBackRequest
+	0,  // 25: godwit.v1.TargetService.FailOver:input_type -> godwit.v1.FailOverRequest
+	10, // 26: godwit.v1.TargetService.Preflight:output_type -> godwit.v1.PreflightResponse
+	13, // 27: godwit.v1.TargetService.Begin:output_type -> godwit.v1.BeginResponse
+	19, // 28: godwit.v1.TargetService.Status:output_type -> godwit.v1.StatusResponse
+	22, // 29: godwit.v1.TargetService.Cancel:output_type -> godwit.v1.CancelResponse
+	15, // 30: godwit.v1.TargetService.Vouch:output_type -> godwit.v1.VouchResponse
+	7,  // 31: godwit.v1.TargetService.Hook:output_type -> godwit.v1.HookResponse
+	24, // 32: godwit.v1.TargetService.RollBack:output_type -> godwit.v1.RollBackResponse
+	1,  // 33: godwit.v1.TargetService.FailOver:output_type -> godwit.v1.FailOverResponse
+	26, // [26:34] is the sub-list for method output_type
+	18, // [18:26] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_godwit_v1_target_proto_init() }
@@ -2212,13 +2316,14 @@ func file_godwit_v1_target_proto_init() {
 	if File_godwit_v1_target_proto != nil {
 		return
 	}
+	file_godwit_v1_target_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_godwit_v1_target_proto_rawDesc), len(file_godwit_v1_target_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
