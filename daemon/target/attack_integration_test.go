@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +28,6 @@ import (
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/daemon/migrate"
@@ -83,24 +81,7 @@ func (anywhere) EnsureSecret(context.Context, pairing.Peer, string) (string, err
 
 func newVictim(t *testing.T) *victim {
 	t.Helper()
-	programs := os.Getenv("GODWIT_KUBE_BIN")
-	if programs == "" {
-		t.Skip("needs GODWIT_KUBE_BIN: make test sets it")
-	}
-	environment := &envtest.Environment{
-		BinaryAssetsDirectory: programs, ControlPlaneStartTimeout: 2 * time.Minute,
-		CRDDirectoryPaths: []string{"../../deploy/chart/crds"}, ErrorIfCRDPathMissing: true,
-	}
-	config, err := environment.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := environment.Stop(); err != nil {
-			t.Errorf("stop the API server: %v", err)
-		}
-	})
-	config.QPS, config.Burst = 500, 1000
+	config := freshServer(t)
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), api.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
