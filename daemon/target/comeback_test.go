@@ -15,10 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -108,8 +106,7 @@ func (w *world) must(err error) {
 
 func (w *world) newSide(name string, keys map[string]ed25519.PrivateKey) *side {
 	w.t.Helper()
-	scheme := runtime.NewScheme()
-	w.must(errors.Join(clientgoscheme.AddToScheme(scheme), api.AddToScheme(scheme)))
+	scheme := schemeOfFakes(w.t)
 	s := &side{w: w, name: name, key: keys[name], storage: map[string]*device{}, shots: map[string]device{}}
 	s.client = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&api.Standby{}, &api.VolumeTransfer{}, &api.MigrationSchedule{}).
 		WithObjects(&storagev1.StorageClass{ObjectMeta: metav1.ObjectMeta{Name: "fast"}}).

@@ -17,7 +17,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -80,12 +79,21 @@ type model struct {
 	made func(client.Object)
 }
 
-func newModel(t *testing.T, seed uint64) *model {
+// schemeOfFakes has what the agent writes and no other kind: a fake client goes through
+// all of them for each object that it writes.
+func schemeOfFakes(t *testing.T) *runtime.Scheme {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), api.AddToScheme(scheme)); err != nil {
+	err := errors.Join(corev1.AddToScheme(scheme), storagev1.AddToScheme(scheme), api.AddToScheme(scheme))
+	if err != nil {
 		t.Fatal(err)
 	}
+	return scheme
+}
+
+func newModel(t *testing.T, seed uint64) *model {
+	t.Helper()
+	scheme := schemeOfFakes(t)
 	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
