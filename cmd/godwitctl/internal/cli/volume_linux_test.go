@@ -3,11 +3,13 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -31,13 +33,37 @@ type program struct {
 	said *strings.Builder
 }
 
-// buildProgram builds godwitctl as users run it.
-func buildProgram(t *testing.T) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "godwitctl")
+// programFolder is where godwitctl is built to.
+var programFolder string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if programFolder, err = os.MkdirTemp("", "godwitctl-test-"); err != nil {
+			fmt.Fprintf(os.Stderr, "make a folder for godwitctl: %v\n", err)
+			return 1
+		}
+		defer os.RemoveAll(programFolder) //nolint:errcheck // it is temporary
+		return m.Run()
+	}())
+}
+
+// buildOnce builds it for all tests: linking it takes longer than most of them.
+var buildOnce = sync.OnceValues(func() (string, error) {
+	binary := filepath.Join(programFolder, "godwitctl")
 	cmd := exec.Command("go", "build", "-o", binary, "github.com/godwit-io/godwit/cmd/godwitctl")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build godwitctl: %v\n%s", err, out)
+		return "", fmt.Errorf("build godwitctl: %w\n%s", err, out)
+	}
+	return binary, nil
+})
+
+// buildProgram gives godwitctl as users run it.
+func buildProgram(t *testing.T) string {
+	t.Helper()
+	binary, err := buildOnce()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return binary
 }
