@@ -38,6 +38,14 @@ type base struct {
 	Group string `json:"group,omitempty"`
 	Image string `json:"image"`
 	Round string `json:"round"`
+	// Rung, Node and Read are how, where and as of when the volume was last read itself.
+	Rung string       `json:"rung,omitempty"`
+	Node string       `json:"node,omitempty"`
+	Read *metav1.Time `json:"read,omitempty"`
+}
+
+func (b base) ofTransfer() *api.TransferBase {
+	return &api.TransferBase{Image: b.Image, SnapshotHandle: b.SnapshotHandle}
 }
 
 // book is what is remembered of an application and a pair from one round to the
@@ -124,9 +132,9 @@ func (b *book) find(namespace, claim string) int {
 	return slices.IndexFunc(b.Bases, func(e base) bool { return e.Namespace == namespace && e.Claim == claim })
 }
 
-// baseOf is what the delta of a volume may start from; nil for a full copy, which
+// deltaBase is what the delta of a volume may start from; nil for a full copy, which
 // is always right.
-func (x *run) baseOf(ctx context.Context, v *api.MigrationVolumeInfo) (*api.TransferBase, error) {
+func (x *run) deltaBase(ctx context.Context, v *api.MigrationVolumeInfo) (*base, error) {
 	if v.Method != api.MethodBlock || v.Live {
 		return nil, nil //nolint:nilnil // files have no delta by blocks
 	}
@@ -142,7 +150,7 @@ func (x *run) baseOf(ctx context.Context, v *api.MigrationVolumeInfo) (*api.Tran
 	if err != nil || handle == "" || handle != b.Bases[i].VolumeHandle {
 		return nil, err
 	}
-	return &api.TransferBase{Image: b.Bases[i].Image, SnapshotHandle: b.Bases[i].SnapshotHandle}, nil
+	return &b.Bases[i], nil
 }
 
 // volumeHandle is empty for a volume that is gone, or of no CSI driver.
@@ -202,6 +210,7 @@ func (x *run) keepBase(ctx context.Context, b *book, v *api.MigrationVolumeInfo)
 	next := base{
 		Namespace: v.Namespace, Claim: v.PersistentVolumeClaim, VolumeHandle: handle,
 		Snapshot: name, SnapshotHandle: v.SnapshotHandle, Group: v.GroupSnapshot, Image: v.Image, Round: x.m.Status.Round,
+		Rung: v.Rung, Node: v.Node, Read: v.Read,
 	}
 	kept := csi.Kept{Namespace: v.Namespace, Snapshot: name, Group: v.GroupSnapshot}
 	if err := x.Snapshots.Adopt(ctx, kept, x.owner(), b.owner(x, next)); apierrors.IsNotFound(err) {

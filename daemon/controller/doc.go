@@ -53,6 +53,7 @@ type Exchange interface {
 type Snapshots interface {
 	Capability(ctx context.Context, pvc *corev1.PersistentVolumeClaim) (csi.Capability, error)
 	EnsureTogether(ctx context.Context, requests []csi.SnapshotRequest) ([]csi.Member, error)
+	EnsureAlias(ctx context.Context, r csi.ExposureRequest) (waiting string, err error)
 	EnsureExposure(ctx context.Context, r csi.ExposureRequest) (csi.Mounted, error)
 	Adopt(ctx context.Context, k csi.Kept, from, to csi.Owner) error
 	Release(ctx context.Context, o csi.Owner) (bool, error)
@@ -97,6 +98,7 @@ const (
 	clusterPairRetry      = 5 * time.Second
 	leavePatience         = 5 * time.Second
 	migrationPoll         = time.Second
+	promptly              = 5 * time.Second
 	migrationWait         = 5 * time.Second
 	forgetPatience        = 2 * time.Minute
 )

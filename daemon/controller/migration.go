@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -157,7 +158,24 @@ func (x *run) act(ctx context.Context, a migrate.Action) (time.Duration, error) 
 	if !known {
 		return 0, fmt.Errorf("migration %s/%s: action %q is unknown", x.m.Namespace, x.m.Name, a.Kind)
 	}
-	return taken.again, taken.do(ctx)
+	return x.lookAgain(a, taken.again), taken.do(ctx)
+}
+
+// lookAgain is sooner than usual where a wait has just begun, and most likely ends at
+// once: a round in which nothing changed is through in less than one poll.
+func (x *run) lookAgain(a migrate.Action, usual time.Duration) time.Duration {
+	if a.Kind == migrate.Wait && a.Reason == migrate.ReasonTurn {
+		return migrationPoll
+	}
+	began, waits := map[migrate.ActionKind]string{
+		migrate.TakeSnapshots: conditionAdmitted, migrate.Upload: conditionSnapshotted,
+		migrate.BeginTarget: conditionSealed, migrate.PollTarget: conditionBegun, migrate.Release: conditionComplete,
+	}[a.Kind]
+	c := meta.FindStatusCondition(x.m.Status.Conditions, began)
+	if !waits || c == nil || x.Now().Sub(c.LastTransitionTime.Time) > promptly {
+		return usual
+	}
+	return migrationPoll / 4
 }
 
 func (x *run) told(tell func(reason, message string), a migrate.Action) func(context.Context) error {

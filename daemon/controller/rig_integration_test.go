@@ -68,6 +68,12 @@ type rig struct {
 	now        time.Time
 	// volume begins the names of volumes.
 	volume string
+	// method is what nodes say that they read by, Scan unless set.
+	method snapshot.Method
+	// changed is what a storage that is asked says of what changed; mute lets it say
+	// nothing at all.
+	changed string
+	mute    bool
 }
 
 func newRig(t *testing.T) *rig {
@@ -208,7 +214,13 @@ func (r *rig) transfersOf(m *api.Migration) []api.VolumeTransfer {
 func (r *rig) carryOut(name string) func() {
 	return func() {
 		for _, t := range r.transfersOf(r.get(name)) {
-			if t.Status.Phase == api.TransferSucceeded || !t.DeletionTimestamp.IsZero() {
+			keep := t.Spec.Direction == api.Keep
+			if t.Status.Phase == api.TransferSucceeded || !t.DeletionTimestamp.IsZero() || keep && r.mute {
+				continue
+			}
+			if keep && r.changed != "" {
+				t.Status.Phase, t.Status.Differs = api.TransferSucceeded, r.changed
+				r.must(r.client.Status().Update(r.t.Context(), &t))
 				continue
 			}
 			w, err := r.repository.Begin(r.t.Context(), snapshot.Image{
@@ -218,7 +230,7 @@ func (r *rig) carryOut(name string) func() {
 			r.must(err)
 			image, _, err := w.Commit(r.t.Context())
 			r.must(err)
-			t.Status.Phase, t.Status.Image, t.Status.Size, t.Status.Method = api.TransferSucceeded, string(image.ID), 4096, string(snapshot.MethodScan)
+			t.Status.Phase, t.Status.Image, t.Status.Size, t.Status.Method = api.TransferSucceeded, string(image.ID), 4096, string(cmp.Or(r.method, snapshot.MethodScan))
 			r.must(r.client.Status().Update(r.t.Context(), &t))
 		}
 	}
@@ -413,6 +425,7 @@ type storage struct {
 	mu        sync.Mutex
 	snapshots map[string]csi.Owner   // by namespace/name
 	exposures map[string]csi.Mounted // by owner
+	aliases   map[string]bool        // by owner
 	// cut and ready say how far new snapshots are.
 	cut, ready bool
 	taken      time.Time
@@ -427,7 +440,7 @@ var _ controller.Snapshots = (*storage)(nil)
 
 func newStorage() *storage {
 	return &storage{
-		snapshots: map[string]csi.Owner{}, exposures: map[string]csi.Mounted{},
+		snapshots: map[string]csi.Owner{}, exposures: map[string]csi.Mounted{}, aliases: map[string]bool{},
 		cut: true, ready: true, taken: time.Now().Truncate(time.Second), node: "n1",
 	}
 }
@@ -461,6 +474,13 @@ func (s *storage) ensureSnapshot(_ context.Context, r csi.SnapshotRequest) (csi.
 		state.Taken = s.taken
 	}
 	return state, nil
+}
+
+func (s *storage) EnsureAlias(_ context.Context, r csi.ExposureRequest) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.aliases[string(r.Owner.UID)] = true
+	return "", nil
 }
 
 func (s *storage) EnsureExposure(_ context.Context, r csi.ExposureRequest) (csi.Mounted, error) {
@@ -498,8 +518,9 @@ func (s *storage) Adopt(_ context.Context, k csi.Kept, from, to csi.Owner) error
 func (s *storage) Release(_ context.Context, o csi.Owner) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, exposed := s.exposures[string(o.UID)]; exposed {
+	if _, exposed := s.exposures[string(o.UID)]; exposed || s.aliases[string(o.UID)] {
 		delete(s.exposures, string(o.UID))
+		delete(s.aliases, string(o.UID))
 		return false, nil
 	}
 	done := true
@@ -526,6 +547,9 @@ func (s *storage) left() []string {
 	}
 	for key := range s.exposures {
 		left = append(left, "exposure "+key)
+	}
+	for key := range s.aliases {
+		left = append(left, "alias "+key)
 	}
 	slices.Sort(left)
 	return left

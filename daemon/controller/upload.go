@@ -59,6 +59,10 @@ func (x *run) uploadVolume(ctx context.Context, v *api.MigrationVolumeInfo, secr
 	key := types.NamespacedName{Namespace: x.Namespace, Name: x.nameFor(v.Namespace, v.PersistentVolumeClaim)}
 	err := x.Client.Get(ctx, key, &t)
 	if apierrors.IsNotFound(err) {
+		through, err := x.keep(ctx, v, secret)
+		if err != nil || through {
+			return errors.Join(err, x.unexposeStored(ctx, v))
+		}
 		return x.startUpload(ctx, v, secret)
 	}
 	if err != nil {
@@ -71,7 +75,16 @@ func (x *run) uploadVolume(ctx context.Context, v *api.MigrationVolumeInfo, secr
 		}
 	}
 	x.showUpload(v, &t)
-	return nil
+	return x.unexposeStored(ctx, v)
+}
+
+// unexposeStored begins to take down what a volume was read through as soon as it is
+// stored: that takes long, and nothing waits for it but the next round.
+func (x *run) unexposeStored(ctx context.Context, v *api.MigrationVolumeInfo) error {
+	if v.Image == "" {
+		return nil
+	}
+	return x.unexpose(ctx, v)
 }
 
 // unexpose takes down what a stored volume was read through, for the next one.
@@ -121,7 +134,7 @@ func (x *run) showUpload(v *api.MigrationVolumeInfo, t *api.VolumeTransfer) {
 	case api.TransferSucceeded:
 		v.Image, v.BytesTotal, v.BytesDone = t.Status.Image, t.Status.Size, t.Status.Size
 		v.BytesPerSecond, v.SecondsLeft = 0, 0
-		v.Rung, v.Reason = t.Status.Method, "Backup is complete."
+		v.Rung, v.Reason, v.Node, v.Read = t.Status.Method, "Backup is complete.", t.Spec.Node, v.Taken
 		x.tellMethod(*v, t)
 	case api.TransferFailed:
 		v.Status, v.Reason = api.MigrationStatusFailed, t.Status.Message
@@ -185,26 +198,15 @@ func (x *run) startUpload(ctx context.Context, v *api.MigrationVolumeInfo, secre
 	if err != nil {
 		return err
 	}
-	base, err := x.baseOf(ctx, v)
+	base, err := x.deltaBase(ctx, v)
 	if err != nil {
 		return err
 	}
-	t := api.VolumeTransfer{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: x.Namespace, Name: x.nameFor(v.Namespace, v.PersistentVolumeClaim),
-			Labels:      map[string]string{transfer.LabelOwner: string(x.m.UID), labelManaged: managedBy},
-			Annotations: map[string]string{annotationOwnerNS: x.m.Namespace, annotationOwnerName: x.m.Name},
-		},
-		Spec: api.VolumeTransferSpec{
-			Direction: api.Upload, Node: mounted.Node, Round: x.m.Status.Round, RepositorySecret: secret, Taken: v.Taken,
-			Volume: api.TransferVolume{Cluster: x.ClusterID, Namespace: v.Namespace, Name: v.PersistentVolumeClaim},
-			Mount:  api.VolumeMount{PodUID: mounted.PodUID, PersistentVolume: mounted.PersistentVolume, Mode: string(mounted.Mode)},
-
-			Snapshot: trackable,
-		},
-	}
+	t := x.transferOf(v, x.nameFor(v.Namespace, v.PersistentVolumeClaim), secret)
+	t.Spec.Node, t.Spec.Snapshot = mounted.Node, trackable
+	t.Spec.Mount = api.VolumeMount{PodUID: mounted.PodUID, PersistentVolume: mounted.PersistentVolume, Mode: string(mounted.Mode)}
 	if base != nil {
-		t.Spec.Base, t.Spec.From = base, base.Image
+		t.Spec.Base, t.Spec.From = base.ofTransfer(), base.Image
 	} else if err := x.sinceActivation(ctx, v, &t.Spec); err != nil {
 		return err
 	}

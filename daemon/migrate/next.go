@@ -314,10 +314,11 @@ func partProblem(o Observed) Action {
 	return Action{}
 }
 
-const reasonTurn = "WaitsForItsTurn"
+// ReasonTurn is of a Migration that waits for another of the same application.
+const ReasonTurn = "WaitsForItsTurn"
 
 func waitForTurn(o Observed) Action {
-	return wait(reasonTurn, "Migration %s of the same application is under way: this one goes on when it has ended and left nothing behind", o.Ahead)
+	return wait(ReasonTurn, "Migration %s of the same application is under way: this one goes on when it has ended and left nothing behind", o.Ahead)
 }
 
 // pairsReady is true once all pairs that the Migration names can be used. The

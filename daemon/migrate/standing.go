@@ -39,7 +39,7 @@ func WaitOf(o Observed, a Action) WaitKind {
 	}
 	switch a.Kind {
 	case Wait:
-		if a.Reason == reasonTurn {
+		if a.Reason == ReasonTurn {
 			return "" // Who is ahead has limits of its own.
 		}
 		return WaitUnreachable

@@ -153,17 +153,12 @@ func (l *ladder) delta(ctx context.Context) (*rung, error) {
 		l.miss("delta", reasonNoBase, cmp.Or(l.transfer.Spec.NoBase, "no base was given"), false)
 		return nil, nil
 	}
-	parent, err := l.repository.Image(ctx, snapshot.ImageID(base.Image))
-	of := volumeOf(l.transfer.Spec.Volume)
-	of.Cluster = cmp.Or(base.Cluster, of.Cluster)
-	switch {
-	case errors.Is(err, snapshot.ErrNotFound):
-		l.miss("delta", string(cbt.BaseGone), fmt.Sprintf("image %s is not in the repository any more", base.Image), true)
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("find the base's image %s: %w", base.Image, err)
-	case parent.Kind != snapshot.Block || parent.Volume != of:
-		l.miss("delta", reasonForeign, fmt.Sprintf("image %s is a %s image of %s", parent.ID, parent.Kind, parent.Volume), true)
+	parent, gone, err := l.baseImage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if gone != nil {
+		l.missed = append(l.missed, *gone)
 		return nil, nil
 	}
 	m, err := l.answers.Delta(ctx, base.SnapshotHandle)

@@ -65,7 +65,8 @@ func (m *metrics) ended(t *api.VolumeTransfer) {
 }
 
 func (m *metrics) count(t *api.VolumeTransfer, done result) {
-	if m == nil || t.Spec.Direction != api.Upload {
+	kept := t.Spec.Direction == api.Keep && done.image != ""
+	if m == nil || t.Spec.Direction != api.Upload && !kept {
 		return
 	}
 	m.uploads.WithLabelValues(string(done.method), done.missed).Inc()

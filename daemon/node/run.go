@@ -123,6 +123,7 @@ func (a *attempt) ways() map[way]func(context.Context) (result, error) {
 	return map[way]func(context.Context) (result, error){
 		{api.Upload, modeBlock}: a.uploadBlocks, {api.Upload, modeFilesystem}: a.uploadTree,
 		{api.Apply, modeBlock}: a.applyBlocks, {api.Apply, modeFilesystem}: a.applyTree,
+		{api.Keep, modeBlock}:    a.keepBlocks,
 		{api.Compare, modeBlock}: a.compareBlocks, {api.Compare, modeFilesystem}: a.compareTree,
 	}
 }
@@ -195,8 +196,12 @@ func (r *runner) markSucceeded(t *api.VolumeTransfer, done result) {
 	if elapsed := now.Sub(s.StartTime.Time); elapsed > 0 {
 		s.Progress.BytesPerSecond = int64(math.Round(float64(done.stats.Done) / elapsed.Seconds()))
 	}
-	r.event(t, corev1.EventTypeNormal, "TransferSucceeded", fmt.Sprintf("%s of %s/%s: %d bytes by method %s",
-		t.Spec.Direction, t.Spec.Volume.Namespace, t.Spec.Volume.Name, done.stats.Done, done.method))
+	note := fmt.Sprintf("%d bytes by method %s", done.stats.Done, done.method)
+	if t.Spec.Direction == api.Keep && done.image == "" {
+		note = "the volume has to be read: " + done.differs
+	}
+	r.event(t, corev1.EventTypeNormal, "TransferSucceeded", fmt.Sprintf("%s of %s/%s: %s",
+		t.Spec.Direction, t.Spec.Volume.Namespace, t.Spec.Volume.Name, note))
 }
 
 func (r *runner) markFailed(t *api.VolumeTransfer, stats snapshot.Stats, err error) {

@@ -98,23 +98,11 @@ func (s *Snapshots) exposeLive(ctx context.Context, r ExposureRequest, source *c
 }
 
 func (s *Snapshots) exposeSnapshot(ctx context.Context, r ExposureRequest, source *corev1.PersistentVolumeClaim) (Mounted, error) {
-	var vs snapshotv1.VolumeSnapshot
-	key := types.NamespacedName{Namespace: r.Namespace, Name: r.Snapshot}
-	if err := s.client.Get(ctx, key, &vs); err != nil {
-		return Mounted{}, fmt.Errorf("read VolumeSnapshot %s: %w", key, err)
-	}
-	state, content, err := s.snapshotState(ctx, &vs)
-	if err != nil {
-		return Mounted{}, err
-	}
-	if !state.Ready || content == nil {
-		return Mounted{Waiting: waitingFor(fmt.Sprintf("VolumeSnapshot %s to be ready", key), state.Err)}, nil
-	}
-	alias, waiting, err := s.ensureAlias(ctx, r, content, state.Handle)
+	alias, waiting, err := s.aliasOf(ctx, r)
 	if err != nil || waiting != "" {
 		return Mounted{Waiting: waiting}, err
 	}
-	pvc, err := s.ensureClaim(ctx, r, source, content, alias, state.RestoreSize)
+	pvc, err := s.ensureClaim(ctx, r, source, alias)
 	if err != nil {
 		return Mounted{}, err
 	}
@@ -132,6 +120,30 @@ func (s *Snapshots) exposeSnapshot(ctx context.Context, r ExposureRequest, sourc
 		owner: r.Owner, role: roleExposure, namespace: pvc.Namespace, name: pvc.Name,
 		claim: pvc.Name, mode: r.Mode, readOnly: true, place: place,
 	})
+}
+
+// aliased is a snapshot that can be used from Godwit's namespace.
+type aliased struct {
+	name, driver string
+	// restoreSize is what a volume of it has at least.
+	restoreSize int64
+}
+
+func (s *Snapshots) aliasOf(ctx context.Context, r ExposureRequest) (a aliased, waiting string, err error) {
+	var vs snapshotv1.VolumeSnapshot
+	key := types.NamespacedName{Namespace: r.Namespace, Name: r.Snapshot}
+	if err := s.client.Get(ctx, key, &vs); err != nil {
+		return a, "", fmt.Errorf("read VolumeSnapshot %s: %w", key, err)
+	}
+	state, content, err := s.snapshotState(ctx, &vs)
+	if err != nil {
+		return a, "", err
+	}
+	if !state.Ready || content == nil {
+		return a, waitingFor(fmt.Sprintf("VolumeSnapshot %s to be ready", key), state.Err), nil
+	}
+	name, waiting, err := s.ensureAlias(ctx, r, content, state.Handle)
+	return aliased{name, content.Spec.Driver, state.RestoreSize}, waiting, err
 }
 
 // ensureAlias makes the second content and the snapshot bound to it in Godwit's
@@ -190,27 +202,25 @@ func secretAnnotations(from map[string]string) map[string]string {
 	return secrets
 }
 
-func (s *Snapshots) ensureClaim(ctx context.Context, r ExposureRequest, source *corev1.PersistentVolumeClaim,
-	content *snapshotv1.VolumeSnapshotContent, alias string, restoreSize int64,
-) (*corev1.PersistentVolumeClaim, error) {
-	class, err := s.storageClass(ctx, source, content.Spec.Driver)
+func (s *Snapshots) ensureClaim(ctx context.Context, r ExposureRequest, source *corev1.PersistentVolumeClaim, from aliased) (*corev1.PersistentVolumeClaim, error) {
+	class, err := s.storageClass(ctx, source, from.driver)
 	if err != nil {
 		return nil, err
 	}
 	size := source.Spec.Resources.Requests[corev1.ResourceStorage]
-	if size.Value() < restoreSize {
-		size = *resource.NewQuantity(restoreSize, resource.BinarySI)
+	if size.Value() < from.restoreSize {
+		size = *resource.NewQuantity(from.restoreSize, resource.BinarySI)
 	}
 	mode := corev1.PersistentVolumeMode(r.Mode)
 	group := SnapshotGroup
 	return ensure(ctx, s, r.Owner, &corev1.PersistentVolumeClaim{
-		ObjectMeta: objectMeta(r.Owner, roleExposure, s.cfg.Namespace, alias),
+		ObjectMeta: objectMeta(r.Owner, roleExposure, s.cfg.Namespace, from.name),
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes:      accessModes(source),
 			StorageClassName: &class,
 			VolumeMode:       &mode,
 			Resources:        corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: size}},
-			DataSource:       &corev1.TypedLocalObjectReference{APIGroup: &group, Kind: "VolumeSnapshot", Name: alias},
+			DataSource:       &corev1.TypedLocalObjectReference{APIGroup: &group, Kind: "VolumeSnapshot", Name: from.name},
 		},
 	})
 }

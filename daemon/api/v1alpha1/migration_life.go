@@ -170,6 +170,13 @@ type VolumeRound struct {
 	// Rung is the rung of the ladder that read it: Delta, Allocated, Scan or Files.
 	// +optional
 	Rung string `json:"rung,omitempty"`
+	// Node is the one that read it last.
+	// +optional
+	Node string `json:"node,omitempty"`
+	// Read is the moment that it was last read of: one before Taken where the storage
+	// said that nothing changed since, and the volume was not looked at.
+	// +optional
+	Read *metav1.Time `json:"read,omitempty"`
 	// Base is the image that the delta started from.
 	// +optional
 	Base string `json:"base,omitempty"`

@@ -6,7 +6,7 @@ import (
 )
 
 // TransferDirection says which way bytes go.
-// +kubebuilder:validation:Enum=Upload;Apply;Compare
+// +kubebuilder:validation:Enum=Upload;Apply;Compare;Keep
 type TransferDirection string
 
 // The directions.
@@ -17,6 +17,9 @@ const (
 	Apply TransferDirection = "Apply"
 	// Compare reads a volume and says where it differs from an image.
 	Compare TransferDirection = "Compare"
+	// Keep reads nothing: it asks the storage of the snapshot what changed since the
+	// base, and where that is nothing commits the base's image once more.
+	Keep TransferDirection = "Keep"
 )
 
 // TransferPhase tells how far a transfer is.
@@ -65,9 +68,9 @@ type TransferVolume struct {
 
 // VolumeMount says where on the node the volume is: kubelet published it for a pod.
 type VolumeMount struct {
-	// PodUID is the pod that holds the volume.
+	// PodUID is the pod that holds the volume; empty where none does (Keep).
 	PodUID types.UID `json:"podUID"`
-	// PersistentVolume is its PersistentVolume's name.
+	// PersistentVolume is its PersistentVolume's name; empty where none is needed (Keep).
 	PersistentVolume string `json:"persistentVolume"`
 	// Mode is Block for a device, Filesystem for a directory.
 	// +kubebuilder:validation:Enum=Block;Filesystem
@@ -84,7 +87,7 @@ type VolumeTransferSpec struct {
 	// RepositorySecret names a Secret of this namespace with the repository's location and keys.
 	RepositorySecret string `json:"repositorySecret"`
 	Round            string `json:"round"`
-	// Taken is the moment that the volume is of (Upload).
+	// Taken is the moment that the volume is of (Upload, Keep).
 	// +optional
 	Taken *metav1.Time `json:"taken,omitempty"`
 	// Image is what to bring the volume to (Apply), or to compare it with (Compare).
@@ -100,10 +103,10 @@ type VolumeTransferSpec struct {
 	// what differs from the image (Apply of blocks).
 	// +optional
 	Reconcile bool `json:"reconcile,omitempty"`
-	// Snapshot lets the storage be asked what to read (Upload of blocks).
+	// Snapshot lets the storage be asked what to read (Upload of blocks, Keep).
 	// +optional
 	Snapshot *TransferSnapshot `json:"snapshot,omitempty"`
-	// Base lets the storage be asked what changed (Upload of blocks); without it,
+	// Base lets the storage be asked what changed (Upload of blocks, Keep); without it,
 	// or where it is gone, all that is allocated is read.
 	// +optional
 	Base *TransferBase `json:"base,omitempty"`
@@ -140,7 +143,7 @@ type TransferProgress struct {
 type VolumeTransferStatus struct {
 	// +optional
 	Phase TransferPhase `json:"phase,omitempty"`
-	// Image is what Upload committed.
+	// Image is what Upload committed, or Keep; none where Keep could not.
 	// +optional
 	Image string `json:"image,omitempty"`
 	// Filesystem is what Upload found on the device.
@@ -161,7 +164,8 @@ type VolumeTransferStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// +optional
 	Progress TransferProgress `json:"progress,omitempty"`
-	// Differs says where the volume differs from the image (Compare); empty for nowhere.
+	// Differs says where the volume differs from the image (Compare), empty for nowhere;
+	// or why there is no image and the volume has to be read (Keep).
 	// +optional
 	Differs string `json:"differs,omitempty"`
 	// Message says why it failed, or what it waits for.
