@@ -125,17 +125,17 @@ func (b *roundsBench) lag(rounds int64) {
 	// The first round was of all of the volume.
 	b.awaitRound(time.Now(), 10*mostLag, nil)
 	for round := range rounds {
+		began := time.Now()
 		b.write((round*17+3)*part%(b.megabytes-part), part)
-		written := time.Now()
 		// Times of the API are whole seconds: a run of the same second may be older.
-		b.awaitRound(written.Add(time.Second), 10*mostLag, func(s api.ScheduledMigration) {
+		b.awaitRound(time.Now().Add(time.Second), 10*mostLag, func(s api.ScheduledMigration) {
 			worst = max(worst, time.Since(s.CreationTimestamp.Time))
 		})
-		v := b.firstAfter(written)
-		b.t.Logf("round %d: read %d by %s, changed %d, uploaded %d, written on the target %d; worst lag so far %s",
-			round, v.BytesRead, v.Rung, v.BytesChanged, v.BytesUploaded, v.BytesWritten, worst.Round(100*time.Millisecond))
+		v := b.since(began)
+		b.t.Logf("round %d: read %d, changed %d, uploaded %d, written on the target %d; worst lag so far %s",
+			round, v.BytesRead, v.BytesChanged, v.BytesUploaded, v.BytesWritten, worst.Round(100*time.Millisecond))
 		if v.BytesChanged < part<<20 {
-			b.t.Errorf("a round after %d MiB were written changed %d bytes", part, v.BytesChanged)
+			b.t.Errorf("of %d MiB that were written the rounds since have %d bytes", part, v.BytesChanged)
 		}
 	}
 	if worst >= mostLag {
@@ -143,28 +143,25 @@ func (b *roundsBench) lag(rounds int64) {
 	}
 }
 
-// firstAfter is the volume as the first round has it whose snapshot is not older than that.
-func (b *roundsBench) firstAfter(written time.Time) api.MigrationVolumeInfo {
+// since sums what the rounds did whose snapshots are not older than that: what is
+// written while one is taken is in that one and the next.
+func (b *roundsBench) since(began time.Time) (sum api.VolumeRound) {
 	b.t.Helper()
 	out, err := b.g.Source.Kubectl(b.ctx, "-n", b.namespace, "get", "migrations.godwit.io", "-o", "json")
 	must(b.t, err)
 	var list api.MigrationList
 	must(b.t, json.Unmarshal([]byte(out), &list))
-	var first *api.MigrationVolumeInfo
 	for _, m := range list.Items {
-		for i := range m.Status.Volumes {
-			v := &m.Status.Volumes[i]
-			// Of the same second there may be one that was taken before.
-			fits := v.Taken != nil && !v.Taken.Time.Before(written.Truncate(time.Second)) && (v.BytesChanged > 0 || v.Taken.Time.After(written))
-			if fits && (first == nil || v.Taken.Before(first.Taken)) {
-				first = v
+		for _, v := range m.Status.Volumes {
+			if v.Taken != nil && !v.Taken.Time.Before(began.Truncate(time.Second)) {
+				sum.BytesRead += v.BytesRead
+				sum.BytesChanged += v.BytesChanged
+				sum.BytesUploaded += v.BytesUploaded
+				sum.BytesWritten += v.BytesWritten
 			}
 		}
 	}
-	if first == nil {
-		b.t.Fatalf("no round has a snapshot of %s or later", written.Format(time.TimeOnly))
-	}
-	return *first
+	return sum
 }
 
 // unchanged stages the volume with nothing written, and holds a round against what a
