@@ -41,6 +41,7 @@ help: ## List the targets
 
 .PHONY: build
 build: ## Build godwitd, godwitctl and kubectl-godwit into bin/
+	@command -v go >/dev/null || { echo "Go is not in PATH: install it (https://go.dev/dl), or add its folder, such as /usr/local/go/bin" >&2; exit 1; }
 	@mkdir -p bin
 	$(GO_BUILD) -o bin/godwitd ./cmd/godwitd
 	$(GO_BUILD) -o bin/godwitctl ./cmd/godwitctl

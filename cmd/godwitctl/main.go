@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // the machine may have no zones, and policies name some
 
 	"github.com/go-logr/logr"
 	"golang.org/x/term"

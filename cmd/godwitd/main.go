@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // the image has no zones of its own, and policies name some
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"

@@ -95,7 +95,7 @@ func (x *run) observeRollback(ctx context.Context) (migrate.ObservedRollback, er
 	}
 	if len(written) > 0 {
 		o.Written = "the target's volumes are not as they were handed over: " + strings.Join(written, "; ") +
-			": stop the application there and look, or roll back with bringTargetWrites, which brings it to the source first, or with dropTargetWrites, which throws it away"
+			": stop the application there and look, or roll back with spec.bringTargetWrites (--bring-target-writes), which brings it to the source first, or with spec.dropTargetWrites (--drop-target-writes), which throws it away"
 	}
 	return o, err
 }

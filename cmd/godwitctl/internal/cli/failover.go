@@ -94,6 +94,9 @@ func (s *session) failoverHere(ctx context.Context, c client.WithWatch, f failov
 	if err != nil {
 		return err
 	}
+	if here(standby) {
+		return fmt.Errorf("%s is on this cluster already: its volumes were handed over as of round %s (Standby %s), and there is nothing to fail over to", standby.Spec.Application, standby.Status.Round, standby.Name)
+	}
 	if copied == nil {
 		if copied, err = s.copyOf(ctx, c, standby); err != nil {
 			return err
@@ -161,6 +164,15 @@ func (s *session) activate(ctx context.Context, c client.WithWatch, standby *api
 		return s.out("To check failover status use the command : `%s get standby %s -o wide`", s.program, standby.Name)
 	}
 	return s.awaitStandby(ctx, c, standby)
+}
+
+// here is true for a standby whose application a Migration has brought to this cluster
+// for good: to activate it would bring its volumes up a second time.
+func here(s *api.Standby) bool {
+	if s.Spec.Stage || s.Spec.Activation != nil || s.Status.Phase != api.StandbyReady || len(s.Status.Volumes) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(s.Status.Volumes, func(v api.StandbyVolume) bool { return !v.HandedOver && !v.Moved && !v.Leaving })
 }
 
 // offered refuses a round that is known not to be there. Where the list is cut off,
