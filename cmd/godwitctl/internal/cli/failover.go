@@ -90,12 +90,9 @@ func (s *session) failoverHere(ctx context.Context, c client.WithWatch, f failov
 	if copied != nil {
 		reference = copied.Annotations[api.AnnotationCopyStandby]
 	}
-	standby, err := s.findStandby(ctx, c, reference)
+	standby, err := s.standbyElsewhere(ctx, c, reference)
 	if err != nil {
 		return err
-	}
-	if here(standby) {
-		return fmt.Errorf("%s is on this cluster already: its volumes were handed over as of round %s (Standby %s), and there is nothing to fail over to", standby.Spec.Application, standby.Status.Round, standby.Name)
 	}
 	if copied == nil {
 		if copied, err = s.copyOf(ctx, c, standby); err != nil {
@@ -164,6 +161,15 @@ func (s *session) activate(ctx context.Context, c client.WithWatch, standby *api
 		return s.out("To check failover status use the command : `%s get standby %s -o wide`", s.program, standby.Name)
 	}
 	return s.awaitStandby(ctx, c, standby)
+}
+
+// standbyElsewhere finds the standby of an application that is not on this cluster yet.
+func (s *session) standbyElsewhere(ctx context.Context, c client.Client, reference string) (*api.Standby, error) {
+	standby, err := s.findStandby(ctx, c, reference)
+	if err == nil && here(standby) {
+		err = fmt.Errorf("%s is on this cluster already: its volumes were handed over as of round %s (Standby %s), and there is nothing to fail over to", standby.Spec.Application, standby.Status.Round, standby.Name)
+	}
+	return standby, err
 }
 
 // here is true for a standby whose application a Migration has brought to this cluster
