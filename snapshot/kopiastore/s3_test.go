@@ -3,6 +3,7 @@ package kopiastore
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -25,7 +26,7 @@ func TestObjectStore(t *testing.T) {
 	n := 0
 	location := func(t *testing.T) snapshot.Location {
 		n++
-		return s.Location(t, "bucket"+string(rune('a'+n)))
+		return s.Location(t, fmt.Sprintf("bucket-%d", n))
 	}
 	snapshottest.TestStore(t, func(t *testing.T) snapshot.Store { return open(t, New(), location(t)) })
 	t.Run("rounds", func(t *testing.T) { snapshottest.TestRounds(t, open(t, New(), location(t))) })
