@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,6 +34,8 @@ func TestCutNetwork(t *testing.T) {
 	says("the snapshots", func(m api.Migration) bool { return meta.IsStatusConditionTrue(m.Status.Conditions, "Snapshotted") })
 	// The pair knows the target's own address too, and would go around the wire.
 	must(t, g.StopBeside(ctx, g.Target, "godwitd controller"))
+	start := sync.OnceFunc(func() { must(t, g.StartBeside(context.WithoutCancel(ctx), g.Target, "godwitd controller")) })
+	t.Cleanup(start)
 	wire.Cut()
 	unreachable := func(m api.Migration) bool {
 		ready := meta.FindStatusCondition(m.Status.Conditions, api.ConditionReady)
@@ -40,7 +43,7 @@ func TestCutNetwork(t *testing.T) {
 	}
 	says("the target to be unreachable", unreachable)
 	wire.Mend()
-	must(t, g.StartBeside(ctx, g.Target, "godwitd controller"))
+	start()
 	m, err := g.AwaitSuccess(ctx, app.Namespace, "cut", 3*time.Minute)
 	must(t, err)
 	if len(m.Status.Retries) == 0 || m.Status.Retries[0].Reason == "" {
