@@ -15,9 +15,8 @@ import (
 	"github.com/godwit-io/godwit/test/scenario"
 )
 
-// silence is how long a daemon may keep to itself that it was refused: what asks
-// again less and less often asks once a minute in the end.
-const silence = time.Minute
+// silence is how long a daemon may keep to itself that it was refused.
+const silence = 30 * time.Second
 
 // TestRights takes each right of Godwit's service accounts away when it is first
 // asked for, until a daemon's log, an event or a status has told of it, and gives
