@@ -6,7 +6,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
@@ -78,19 +77,4 @@ func (x *run) askStorage(ctx context.Context, v *api.MigrationVolumeInfo, b *bas
 		return false, fmt.Errorf("create transfer %s: %w", t.Name, err)
 	}
 	return true, nil
-}
-
-// transferOf is what all transfers have that read the volume.
-func (x *run) transferOf(v *api.MigrationVolumeInfo, name, secret string) api.VolumeTransfer {
-	return api.VolumeTransfer{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: x.Namespace, Name: name,
-			Labels:      map[string]string{transfer.LabelOwner: string(x.m.UID), labelManaged: managedBy},
-			Annotations: map[string]string{annotationOwnerNS: x.m.Namespace, annotationOwnerName: x.m.Name},
-		},
-		Spec: api.VolumeTransferSpec{
-			Direction: api.Upload, Round: x.m.Status.Round, RepositorySecret: secret, Taken: v.Taken,
-			Volume: api.TransferVolume{Cluster: x.ClusterID, Namespace: v.Namespace, Name: v.PersistentVolumeClaim},
-		},
-	}
 }

@@ -216,6 +216,21 @@ func (x *run) startUpload(ctx context.Context, v *api.MigrationVolumeInfo, secre
 	return nil
 }
 
+// transferOf is what all transfers have that read the volume.
+func (x *run) transferOf(v *api.MigrationVolumeInfo, name, secret string) api.VolumeTransfer {
+	return api.VolumeTransfer{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: x.Namespace, Name: name,
+			Labels:      map[string]string{transfer.LabelOwner: string(x.m.UID), labelManaged: managedBy},
+			Annotations: map[string]string{annotationOwnerNS: x.m.Namespace, annotationOwnerName: x.m.Name},
+		},
+		Spec: api.VolumeTransferSpec{
+			Direction: api.Upload, Round: x.m.Status.Round, RepositorySecret: secret, Taken: v.Taken,
+			Volume: api.TransferVolume{Cluster: x.ClusterID, Namespace: v.Namespace, Name: v.PersistentVolumeClaim},
+		},
+	}
+}
+
 // takeFiles reads files where the storage turned out to have no blocks, unless
 // blocks were asked for.
 func (x *run) takeFiles(ctx context.Context, v *api.MigrationVolumeInfo, refused error) error {

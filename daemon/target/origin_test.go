@@ -38,6 +38,8 @@ type origin struct {
 	keys   map[string]stored
 	// kinds are the paths of those that are served.
 	kinds []string
+	// unserved says why the kinds could not be listed last; nil where they could.
+	unserved error
 	// witnesses counts the rules that were made to see the authorizer follow.
 	witnesses int
 }
@@ -119,7 +121,7 @@ func (o *origin) restore() error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("it is not as it was at first after %s: to write there are %+v; without any, it serves other kinds", patience, operations)
+			return fmt.Errorf("it is not as it was at first after %s: to write there are %+v; without any, it serves other kinds (%v)", patience, operations, o.unserved)
 		case <-tick.C:
 		}
 	}
@@ -231,9 +233,10 @@ func (o *origin) ask(ctx context.Context, path string, request, answer any) erro
 // kinds of the origin, and no others, and each of its caches has come up to now. Then
 // it waits for its authorizer to do so.
 func (o *origin) known(ctx context.Context) (bool, error) {
-	kinds, err := o.served()
-	if err != nil || !slices.Equal(kinds, o.kinds) {
-		return false, nil //nolint:nilerr // a kind that is coming or going makes discovery fail
+	// A kind that is coming or going makes discovery fail.
+	var kinds []string
+	if kinds, o.unserved = o.served(); o.unserved != nil || !slices.Equal(kinds, o.kinds) {
+		return false, nil
 	}
 	for _, path := range kinds {
 		// A list without a version is as new as the store.
