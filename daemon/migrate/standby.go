@@ -11,6 +11,8 @@ const (
 	HoldStandby StandbyActionKind = "Hold"
 	// StartRound turns a standby at rest to the round that is asked for.
 	StartRound StandbyActionKind = "StartRound"
+	// RefuseActivation takes back the wish to activate what is on this cluster for good.
+	RefuseActivation StandbyActionKind = "RefuseActivation"
 	// ChooseRound finds the round to activate.
 	ChooseRound StandbyActionKind = "ChooseRound"
 	// RaiseEpoch makes this cluster the one that has the application.
@@ -71,6 +73,8 @@ type ObservedStandby struct {
 	// Activate gives the application its volumes and starts it; RoundChosen is true
 	// once it is known as of which round.
 	Activate, RoundChosen bool
+	// Here is true where a Migration has brought the application to this cluster for good.
+	Here bool
 	// Drill is true for the copy of a drill, which goes with all that it holds.
 	Drill bool
 	// Planned activates too, on the source's word: the round is the one it says, and
@@ -139,18 +143,25 @@ func NextStandby(o ObservedStandby) StandbyAction {
 		return StandbyAction{Kind: HoldStandby}
 	case o.Cancel:
 		return nextCancelled(o)
-	case o.Activate && !o.RoundChosen && !o.PairFound:
-		return noPair()
-	case o.Activate && !o.RoundChosen:
-		return StandbyAction{Kind: ChooseRound}
-	case o.Activate && !o.Raised && !o.PairFound:
-		return noPair()
-	case o.Activate && !o.Raised:
-		return StandbyAction{Kind: RaiseEpoch}
+	case o.Activate && (!o.RoundChosen || !o.Raised):
+		return nextActivation(o)
 	case !o.Begun:
 		return StandbyAction{Kind: StartRound}
 	}
 	return nextOfBegun(o)
+}
+
+// nextActivation chooses the round, and makes the application this cluster's.
+func nextActivation(o ObservedStandby) StandbyAction {
+	switch {
+	case !o.RoundChosen && o.Here:
+		return StandbyAction{Kind: RefuseActivation}
+	case !o.PairFound:
+		return noPair()
+	case !o.RoundChosen:
+		return StandbyAction{Kind: ChooseRound}
+	}
+	return StandbyAction{Kind: RaiseEpoch}
 }
 
 // nextOfBegun goes on with the round that the status speaks of, or rests.

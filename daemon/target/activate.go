@@ -47,6 +47,20 @@ func (s *session) fenced(ctx context.Context, application string) error {
 	return err
 }
 
+// refuseActivation takes back the wish to activate an application that a Migration has
+// brought here for good: its volumes would be brought up a second time, beside those
+// that it uses.
+func (x *run) refuseActivation(ctx context.Context) error {
+	before := x.s.DeepCopy()
+	x.s.Spec.Activation = nil
+	if err := x.Client.Patch(ctx, x.s, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("take back the activation of Standby %s: %w", x.s.Name, err)
+	}
+	x.Events.Eventf(x.s, nil, corev1.EventTypeWarning, "ActivationRefused", "Activate",
+		"%s is on this cluster already, as of round %s: there is nothing to activate", x.s.Spec.Application, x.s.Status.Round)
+	return nil
+}
+
 // chooseRound turns a standby that is activated to the newest round that was
 // sealed for its volumes, or to the one that is named. A round that the standby
 // gave up once is left out.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -96,6 +97,31 @@ func TestActivateAnywhere(t *testing.T) {
 			// It goes on to hand the volumes over, which a stage never does.
 			m.settle(func() bool { return m.standby().Status.Phase == api.StandbyVolumes && handingOver(m) })
 		})
+	}
+}
+
+// TestActivateWhatIsHere asks to activate an application that a Migration has brought
+// for good: the wish is taken back, and nothing is brought up beside it.
+func TestActivateWhatIsHere(t *testing.T) {
+	t.Parallel()
+	m := newModel(t, 1)
+	m.reach(m.seal("r1", "a", "b"))
+	s := m.standby()
+	for i := range s.Status.Volumes {
+		s.Status.Volumes[i].HandedOver = true
+	}
+	m.must(m.client.Status().Update(t.Context(), s))
+	s.Spec.Stage, s.Spec.Activation = false, &api.StandbyActivation{}
+	m.must(m.client.Update(t.Context(), s))
+	status := m.standby().Status
+	for range 5 {
+		m.step()
+	}
+	if s = m.standby(); s.Spec.Activation != nil || s.Spec.Round != "r1" || !equality.Semantic.DeepEqual(s.Status, status) {
+		t.Errorf("it goes on with %+v and %+v", s.Spec, s.Status)
+	}
+	if !told(m, "ActivationRefused") {
+		t.Error("nobody was told")
 	}
 }
 

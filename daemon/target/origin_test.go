@@ -121,7 +121,7 @@ func (o *origin) restore() error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("it is not as it was at first after %s: to write there are %+v; without any, it serves other kinds (%v)", patience, operations, o.unserved)
+			return errors.Join(fmt.Errorf("it is not as it was at first after %s: to write there are %+v; without any, it serves other kinds", patience, operations), o.unserved)
 		case <-tick.C:
 		}
 	}

@@ -101,7 +101,7 @@ func (a *Agent) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, e
 	}
 	x.stand(observed, action)
 	switch action.Kind {
-	case migrate.LetGoStandby, migrate.RestStandby, migrate.HoldStandby, migrate.GoBack, migrate.Dismiss:
+	case migrate.LetGoStandby, migrate.RestStandby, migrate.HoldStandby, migrate.GoBack, migrate.Dismiss, migrate.RefuseActivation:
 		return ctrl.Result{RequeueAfter: requeue}, nil
 	}
 	return ctrl.Result{RequeueAfter: requeue}, x.save(ctx)
@@ -128,7 +128,7 @@ func (x *run) observe(ctx context.Context) (migrate.ObservedStandby, error) {
 		Drill:       x.s.Spec.Drill != nil,
 		RoundChosen: x.has(conditionActivating), Raised: x.raised(),
 		Begun:       x.s.Status.Bringing == x.s.Spec.Round && (x.s.Status.Activating == (x.s.Spec.Activation != nil) || bringing(x.s)),
-		HandingOver: x.has(conditionHandingOver),
+		HandingOver: x.has(conditionHandingOver), Here: x.s.Here(),
 	}
 	if a := x.s.Spec.Activation; a != nil {
 		o.Activate, o.Planned = !a.Planned, a.Planned
@@ -160,28 +160,29 @@ func (x *run) act(ctx context.Context, a migrate.StandbyAction) (time.Duration, 
 		again time.Duration
 	}
 	taken, known := map[migrate.StandbyActionKind]step{
-		migrate.HoldStandby:     {x.keep, soon},
-		migrate.LetGoStandby:    {x.letGo, 0},
-		migrate.WaitForPair:     {x.told(a.Message), standbyWait},
-		migrate.FailStandby:     {x.failed(a.Message), soon},
-		migrate.StartRound:      {x.startRound, soon},
-		migrate.ChooseRound:     {x.chooseRound, soon},
-		migrate.RaiseEpoch:      {x.raiseEpoch, soon},
-		migrate.Adopt:           {x.adopt, standbyPoll / 4},
-		migrate.GoBack:          {x.goBack, standbyPoll / 4},
-		migrate.Dismiss:         {x.dismiss(a.Message), soon},
-		migrate.ReadRound:       {x.readRound, soon},
-		migrate.BringForward:    {x.bringForward, standbyPoll},
-		migrate.HandOver:        {x.handOver, standbyPoll / 4},
-		migrate.ApplyObjects:    {x.applyObjects, soon},
-		migrate.TidyUp:          {x.tidyUp, standbyPoll},
-		migrate.TakeBack:        {x.takeBack, standbyPoll},
-		migrate.TakeBackObjects: {x.takeBackObjects, soon},
-		migrate.CompareVolumes:  {x.compareVolumes, standbyPoll},
-		migrate.RefuseRollback:  {x.refuseRollback(a.Message), standbyPoll},
-		migrate.BringWrites:     {x.bringWrites, standbyPoll},
-		migrate.RollBackRound:   {x.rollBackRound, standbyPoll},
-		migrate.RestStandby:     {func(context.Context) error { return nil }, 0},
+		migrate.HoldStandby:      {x.keep, soon},
+		migrate.LetGoStandby:     {x.letGo, 0},
+		migrate.WaitForPair:      {x.told(a.Message), standbyWait},
+		migrate.FailStandby:      {x.failed(a.Message), soon},
+		migrate.StartRound:       {x.startRound, soon},
+		migrate.ChooseRound:      {x.chooseRound, soon},
+		migrate.RefuseActivation: {x.refuseActivation, 0},
+		migrate.RaiseEpoch:       {x.raiseEpoch, soon},
+		migrate.Adopt:            {x.adopt, standbyPoll / 4},
+		migrate.GoBack:           {x.goBack, standbyPoll / 4},
+		migrate.Dismiss:          {x.dismiss(a.Message), soon},
+		migrate.ReadRound:        {x.readRound, soon},
+		migrate.BringForward:     {x.bringForward, standbyPoll},
+		migrate.HandOver:         {x.handOver, standbyPoll / 4},
+		migrate.ApplyObjects:     {x.applyObjects, soon},
+		migrate.TidyUp:           {x.tidyUp, standbyPoll},
+		migrate.TakeBack:         {x.takeBack, standbyPoll},
+		migrate.TakeBackObjects:  {x.takeBackObjects, soon},
+		migrate.CompareVolumes:   {x.compareVolumes, standbyPoll},
+		migrate.RefuseRollback:   {x.refuseRollback(a.Message), standbyPoll},
+		migrate.BringWrites:      {x.bringWrites, standbyPoll},
+		migrate.RollBackRound:    {x.rollBackRound, standbyPoll},
+		migrate.RestStandby:      {func(context.Context) error { return nil }, 0},
 	}[a.Kind]
 	if !known {
 		return 0, fmt.Errorf("standby %s: action %q is unknown", x.s.Name, a.Kind)

@@ -1,6 +1,8 @@
 package v1alpha1
 
 import (
+	"slices"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -371,4 +373,14 @@ type StandbyList struct {
 	metav1.TypeMeta `json:",inline"`
 	metav1.ListMeta `json:"metadata,omitempty"`
 	Items           []Standby `json:"items"`
+}
+
+// Here is true where a Migration has brought the application to this cluster for good,
+// and not by an activation: there is nothing left to activate.
+func (s *Standby) Here() bool {
+	reached := s.Status.Phase == StandbyReady && s.Status.Round == s.Spec.Round && !s.Status.Activating
+	if s.Spec.Stage || !reached || len(s.Status.Volumes) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(s.Status.Volumes, func(v StandbyVolume) bool { return !v.HandedOver && !v.Moved && !v.Leaving })
 }

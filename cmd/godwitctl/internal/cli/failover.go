@@ -166,19 +166,10 @@ func (s *session) activate(ctx context.Context, c client.WithWatch, standby *api
 // standbyElsewhere finds the standby of an application that is not on this cluster yet.
 func (s *session) standbyElsewhere(ctx context.Context, c client.Client, reference string) (*api.Standby, error) {
 	standby, err := s.findStandby(ctx, c, reference)
-	if err == nil && here(standby) {
+	if err == nil && standby.Spec.Activation == nil && standby.Here() {
 		err = fmt.Errorf("%s is on this cluster already: its volumes were handed over as of round %s (Standby %s), and there is nothing to fail over to", standby.Spec.Application, standby.Status.Round, standby.Name)
 	}
 	return standby, err
-}
-
-// here is true for a standby whose application a Migration has brought to this cluster
-// for good: to activate it would bring its volumes up a second time.
-func here(s *api.Standby) bool {
-	if s.Spec.Stage || s.Spec.Activation != nil || s.Status.Phase != api.StandbyReady || len(s.Status.Volumes) == 0 {
-		return false
-	}
-	return !slices.ContainsFunc(s.Status.Volumes, func(v api.StandbyVolume) bool { return !v.HandedOver && !v.Moved && !v.Leaving })
 }
 
 // offered refuses a round that is known not to be there. Where the list is cut off,
