@@ -29,6 +29,8 @@ type RedeemRequest struct {
 	// CertificateRequest is PKCS#10 DER.
 	CertificateRequest []byte
 	SealingPublicKey   ed25519.PublicKey
+	// Shared is a repository that the source has already; nil to make one for the pair.
+	Shared *SharedRepository
 }
 
 // Redeemed is the target's answer.
@@ -101,7 +103,7 @@ func (i *Issuer) Redeem(ctx context.Context, r RedeemRequest) (Redeemed, error) 
 func (i *Issuer) check(r RedeemRequest) (Use, error) {
 	if err := errors.Join(
 		checkID("token id", r.TokenID), checkID("cluster id", r.ClusterID),
-		checkClusterName(r.ClusterName), checkNamespace(r.Namespace), checkName(r.Name),
+		checkClusterName(r.ClusterName), checkNamespace(r.Namespace), checkName(r.Name), r.Shared.validate(r.TokenID),
 	); err != nil {
 		return Use{}, err
 	}
@@ -216,9 +218,9 @@ func (i *Issuer) peer(ctx context.Context, grant Grant, r RedeemRequest, expires
 	return peer, nil
 }
 
-// newPeer gives the pair a repository of its own; the one that serves the other
-// direction of a pair shares that pair's, so that what goes back is a difference to
-// what came.
+// newPeer gives the pair a repository of its own, unless the source lets it share one;
+// the one that serves the other direction of a pair shares that pair's, so that what
+// goes back is a difference to what came.
 func (i *Issuer) newPeer(ctx context.Context, grant Grant, r RedeemRequest) (Peer, error) {
 	peer := Peer{
 		PairID: grant.ID, Direction: Incoming, ClusterID: r.ClusterID, ClusterName: r.ClusterName,
@@ -235,6 +237,9 @@ func (i *Issuer) newPeer(ctx context.Context, grant Grant, r RedeemRequest) (Pee
 		return peer, nil
 	case err != nil && !errors.Is(err, ErrNotFound):
 		return Peer{}, err
+	case r.Shared != nil:
+		peer.RepositoryPassword, peer.RepositoryPrefix, peer.EpochSeed = r.Shared.Password, r.Shared.Prefix, r.Shared.EpochSeed
+		return peer, nil
 	}
 	if peer.RepositoryPassword, err = newPassword(i.Random); err != nil {
 		return Peer{}, err

@@ -31,6 +31,9 @@ type ClusterPair struct {
 	// BackupLocation, namespace/name.
 	Bidirectional  bool
 	BackupLocation string
+	// SharesWith is the id of another pair of the namespace, whose repository this one
+	// is to use; empty for a repository of its own.
+	SharesWith string
 }
 
 // Offer makes a token of this cluster by which the target may pair the other way.
@@ -118,12 +121,17 @@ func (j *Joiner) prepare(ctx context.Context, t Token, p ClusterPair) (Peer, err
 		return Peer{}, err
 	}
 	public, _ := ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey)
-	peer, err = j.Peers.Put(ctx, Peer{
+	peer = Peer{
 		PairID: t.ID, Direction: Outgoing, ClusterID: t.ClusterID, ClusterName: t.ClusterName,
 		Endpoint: t.Endpoint, Namespace: p.Namespace, Name: p.Name, ClientKey: key,
 		SealingKey: Secret(seed), SealingPublicKey: public, Created: j.Now(),
-	})
-	if err != nil {
+	}
+	if p.SharesWith != "" {
+		if peer, err = j.share(ctx, peer, p.SharesWith); err != nil {
+			return Peer{}, err
+		}
+	}
+	if peer, err = j.Peers.Put(ctx, peer); err != nil {
 		return Peer{}, fmt.Errorf("store keys: %w", err)
 	}
 	return peer, nil
@@ -213,6 +221,7 @@ func (j *Joiner) request(t Token, peer Peer) (RedeemRequest, error) {
 	return RedeemRequest{
 		TokenID: t.ID, Secret: t.Secret, ClusterID: j.ClusterID, ClusterName: j.ClusterName,
 		Namespace: peer.Namespace, Name: peer.Name, CertificateRequest: csr, SealingPublicKey: peer.SealingPublicKey,
+		Shared: peer.shared(),
 	}, nil
 }
 
@@ -236,6 +245,9 @@ func (j *Joiner) accept(peer Peer, t Token, answer Redeemed) (Peer, error) {
 	}
 	if answer.RepositoryPassword == "" || answer.RepositoryPrefix == "" {
 		return Peer{}, fmt.Errorf("%w: no repository", ErrAnswer)
+	}
+	if s := peer.shared(); s != nil && (s.Prefix != answer.RepositoryPrefix || s.Password != answer.RepositoryPassword) {
+		return Peer{}, fmt.Errorf("%w: it has made a repository of its own, and was to share one: update Godwit on the target, then pair by a new token", ErrAnswer)
 	}
 	want := Identity{PairID: t.ID, ClusterID: j.ClusterID}
 	leaf, err := checkClientCertificate(answer.Certificate, ca, peer.ClientKey, want, j.Now())

@@ -29,8 +29,11 @@ func NextPassword(ctx context.Context, peers PeerStore, p Peer, random io.Reader
 	if p.NextRepositoryPassword != "" {
 		return p, nil
 	}
+	if err := replaceable(ctx, peers, p, "password"); err != nil {
+		return Peer{}, err
+	}
 	if !p.MakesRepository() {
-		return Peer{}, fmt.Errorf("pair %s: %w: its repository is that of the other direction: replace the password at the ClusterPair on cluster %s",
+		return Peer{}, fmt.Errorf("pair %s: %w: its repository was made for another pair: replace the password at that one, which is the other direction (on cluster %s), or pair again",
 			p.PairID, ErrRequest, p.ClusterName)
 	}
 	next, err := newPassword(random)

@@ -50,7 +50,7 @@ type Peer struct {
 	NextSealingKey    Secret
 	FormerSealingKeys []ed25519.PublicKey
 	SealedBefore      []StatementDigest
-	// RepositoryPassword and RepositoryPrefix are the pair's own repository's.
+	// RepositoryPassword and RepositoryPrefix are those of the pair's repository.
 	RepositoryPassword Secret
 	RepositoryPrefix   string
 	// NextRepositoryPassword is set for as long as the password is being replaced

@@ -85,6 +85,9 @@ func NextSealingKey(ctx context.Context, peers PeerStore, p Peer, random io.Read
 	if p.NextSealingKey != "" {
 		return p, nil
 	}
+	if err := replaceable(ctx, peers, p, "sealing key"); err != nil {
+		return Peer{}, err
+	}
 	seed := make([]byte, ed25519.SeedSize)
 	if _, err := io.ReadFull(random, seed); err != nil {
 		return Peer{}, fmt.Errorf("make sealing key: %w", err)

@@ -23,6 +23,9 @@ type RecoveryPoint struct {
 	Round string `json:"round"`
 	// Cluster is the id of the cluster that made it.
 	Cluster string `json:"cluster"`
+	// Pair is the id of the pair that it was made for, since several may share a
+	// repository; empty in records of older versions.
+	Pair string `json:"pair,omitempty"`
 	// Epoch grows with each activation of the application.
 	Epoch int64 `json:"epoch"`
 	// Sealed is when the round was complete.
@@ -83,14 +86,14 @@ func (s SealedRound) Read(by Verifier) (RecoveryPoint, error) {
 	return p, nil
 }
 
-// SaysCluster is the cluster that claims to have sealed it, unchecked: to tell apart
-// whose key is to be asked for.
-func (s SealedRound) SaysCluster() string {
+// Says is the cluster that claims to have sealed it and the pair that it claims to be
+// for, unchecked: to tell apart whose key is to be asked for.
+func (s SealedRound) Says() (cluster, pair string) {
 	var p RecoveryPoint
 	if json.Unmarshal(s.Statement, &p) != nil {
-		return ""
+		return "", ""
 	}
-	return p.Cluster
+	return p.Cluster, p.Pair
 }
 
 func digest(b []byte) string {

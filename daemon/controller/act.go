@@ -228,12 +228,12 @@ func (x *run) release(ctx context.Context) error {
 	return nil
 }
 
-// settleBases keeps this round's snapshots as bases where there will be another
+// settleBases releases what this round's snapshots replaced where there will be another
 // round, and drops all bases where the application has moved for good.
 func (x *run) settleBases(ctx context.Context) (bool, error) {
 	switch {
 	case x.keepsStandby():
-		return x.keepBases(ctx)
+		return x.releaseStale(ctx)
 	case x.observed.Ended && !x.observed.Failed:
 		return x.dropBook(ctx)
 	}

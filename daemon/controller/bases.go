@@ -38,6 +38,9 @@ type base struct {
 	Group string `json:"group,omitempty"`
 	Image string `json:"image"`
 	Round string `json:"round"`
+	// Pair is the ClusterPair of that round, and Taken when the snapshot was.
+	Pair  string       `json:"pair,omitempty"`
+	Taken *metav1.Time `json:"taken,omitempty"`
 	// Rung, Node and Read are how, where and as of when the volume was last read itself.
 	Rung string       `json:"rung,omitempty"`
 	Node string       `json:"node,omitempty"`
@@ -48,20 +51,28 @@ func (b base) ofTransfer() *api.TransferBase {
 	return &api.TransferBase{Image: b.Image, SnapshotHandle: b.SnapshotHandle}
 }
 
-// book is what is remembered of an application and a pair from one round to the
+// book is what is remembered of an application and a repository from one round to the
 // next. It is a ConfigMap in Godwit's namespace, and owns the snapshots in it.
 type book struct {
 	config *corev1.ConfigMap
-	// PairID is the pair whose repository has the images: after another pairing
-	// they are out of reach.
-	PairID string `json:"pairID"`
-	Bases  []base `json:"bases"`
+	// Repository is the id of the one that has the images: after another pairing they
+	// are out of reach.
+	Repository string `json:"pairID"`
+	Bases      []base `json:"bases"`
 	// Stale bases were replaced, and are to be released.
 	Stale []base `json:"stale,omitempty"`
 }
 
+// bookKey goes by the ClusterPair that the repository was made for, whose book all that
+// share it use.
 func (x *run) bookKey() types.NamespacedName {
-	sum := sha256.Sum256([]byte(x.m.Namespace + "/" + x.m.Spec.ClusterPair + "/" + x.application()))
+	pair := x.m.Spec.ClusterPair
+	for name, p := range x.sharers {
+		if p.Status.PairID == p.Status.Repository {
+			pair = name
+		}
+	}
+	sum := sha256.Sum256([]byte(x.m.Namespace + "/" + pair + "/" + x.application()))
 	return types.NamespacedName{Namespace: x.Namespace, Name: "bases-" + hex.EncodeToString(sum[:8])}
 }
 
@@ -87,8 +98,8 @@ func (x *run) ensureBook(ctx context.Context) (*book, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b != nil && b.PairID != x.peer.PairID {
-		b.PairID, b.Bases, b.Stale = x.peer.PairID, nil, append(b.Stale, b.Bases...)
+	if b != nil && b.Repository != x.peer.RepositoryID() {
+		b.Repository, b.Bases, b.Stale = x.peer.RepositoryID(), nil, append(b.Stale, b.Bases...)
 	}
 	if b != nil {
 		return b, nil
@@ -104,7 +115,7 @@ func (x *run) ensureBook(ctx context.Context) (*book, error) {
 	if err := x.Client.Create(ctx, config); err != nil {
 		return nil, fmt.Errorf("remember the bases of %s: %w", x.application(), err)
 	}
-	return &book{config: config, PairID: x.peer.PairID}, nil
+	return &book{config: config, Repository: x.peer.RepositoryID()}, nil
 }
 
 func (x *run) writeBook(ctx context.Context, b *book) error {
@@ -139,7 +150,7 @@ func (x *run) deltaBase(ctx context.Context, v *api.MigrationVolumeInfo) (*base,
 		return nil, nil //nolint:nilnil // files have no delta by blocks
 	}
 	b, err := x.book(ctx)
-	if err != nil || b == nil || b.PairID != x.peer.PairID {
+	if err != nil || b == nil || b.Repository != x.peer.RepositoryID() {
 		return nil, err
 	}
 	i := b.find(v.Namespace, v.PersistentVolumeClaim)
@@ -147,10 +158,16 @@ func (x *run) deltaBase(ctx context.Context, v *api.MigrationVolumeInfo) (*base,
 		return nil, nil //nolint:nilnil // the first round
 	}
 	handle, err := x.volumeHandle(ctx, v)
-	if err != nil || handle == "" || handle != b.Bases[i].VolumeHandle {
+	if err != nil || handle == "" || handle != b.Bases[i].VolumeHandle || !x.precedes(b.Bases[i], v) {
 		return nil, err
 	}
 	return &b.Bases[i], nil
+}
+
+// precedes is false for a base that may have been taken after this round's snapshot: by a
+// round to another target, while this one waited for its own.
+func (x *run) precedes(b base, v *api.MigrationVolumeInfo) bool {
+	return b.Pair == "" || b.Pair == x.m.Spec.ClusterPair || b.Taken != nil && v.Taken != nil && b.Taken.Before(v.Taken)
 }
 
 // volumeHandle is empty for a volume that is gone, or of no CSI driver.
@@ -173,28 +190,26 @@ func (x *run) keepsStandby() bool {
 	return succeeded && isTrue(x.m.Spec.Stage, false)
 }
 
-// keepBases makes the snapshots of a round the bases of the next, and releases
-// those that they replace: there is exactly one for each volume and pair. It
-// reports whether nothing is left to do.
-func (x *run) keepBases(ctx context.Context) (bool, error) {
+// keepBases makes the snapshots of a round the bases of the next, and lets go of those
+// that they replace: there is exactly one for each volume and repository. From then on another
+// round may be under way, and only that one changes the bases.
+func (x *run) keepBases(ctx context.Context) error {
 	b, err := x.ensureBook(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	changed := len(b.Stale) > 0
 	for i := range x.m.Status.Volumes {
 		replaced, err := x.keepBase(ctx, b, &x.m.Status.Volumes[i])
 		if err != nil {
-			return false, err
+			return err
 		}
 		changed = changed || replaced
 	}
-	if changed {
-		if err := x.writeBook(ctx, b); err != nil {
-			return false, err
-		}
+	if !changed {
+		return nil
 	}
-	return x.releaseStale(ctx, b)
+	return x.writeBook(ctx, b)
 }
 
 func (x *run) keepBase(ctx context.Context, b *book, v *api.MigrationVolumeInfo) (replaced bool, err error) {
@@ -204,13 +219,13 @@ func (x *run) keepBase(ctx context.Context, b *book, v *api.MigrationVolumeInfo)
 		return false, nil
 	}
 	handle, err := x.volumeHandle(ctx, v)
-	if err != nil || handle == "" {
+	if err != nil || handle == "" || i >= 0 && !x.precedes(b.Bases[i], v) {
 		return false, err
 	}
 	next := base{
 		Namespace: v.Namespace, Claim: v.PersistentVolumeClaim, VolumeHandle: handle,
 		Snapshot: name, SnapshotHandle: v.SnapshotHandle, Group: v.GroupSnapshot, Image: v.Image, Round: x.m.Status.Round,
-		Rung: v.Rung, Node: v.Node, Read: v.Read,
+		Pair: x.m.Spec.ClusterPair, Taken: v.Taken, Rung: v.Rung, Node: v.Node, Read: v.Read,
 	}
 	kept := csi.Kept{Namespace: v.Namespace, Snapshot: name, Group: v.GroupSnapshot}
 	if err := x.Snapshots.Adopt(ctx, kept, x.owner(), b.owner(x, next)); apierrors.IsNotFound(err) {
@@ -233,9 +248,12 @@ func (b *book) needs(old base) bool {
 	return old.Group != "" && slices.ContainsFunc(b.Bases, func(e base) bool { return e.Namespace == old.Namespace && e.Group == old.Group })
 }
 
-func (x *run) releaseStale(ctx context.Context, b *book) (bool, error) {
-	if len(b.Stale) == 0 {
-		return true, nil
+// releaseStale releases the bases that were replaced. It reports whether nothing is left
+// to do.
+func (x *run) releaseStale(ctx context.Context) (bool, error) {
+	b, err := x.book(ctx)
+	if err != nil || b == nil || len(b.Stale) == 0 {
+		return err == nil, err
 	}
 	for _, old := range b.Stale {
 		if b.needs(old) {
@@ -250,8 +268,12 @@ func (x *run) releaseStale(ctx context.Context, b *book) (bool, error) {
 	return true, x.writeBook(ctx, b)
 }
 
-// dropBook releases all bases and forgets them. It reports whether all is done.
+// dropBook releases all bases and forgets them, unless rounds to another target start
+// from them too. It reports whether all is done.
 func (x *run) dropBook(ctx context.Context) (bool, error) {
+	if x.sharesBases {
+		return x.releaseStale(ctx)
+	}
 	b, err := x.book(ctx)
 	if err != nil || b == nil {
 		return b == nil && err == nil, err

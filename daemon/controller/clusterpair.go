@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -101,6 +102,11 @@ func (r *ClusterPairs) stand(ctx context.Context, p *api.ClusterPair) *pairProbl
 		return &pairProblem{reason: joinReason(err), err: err}
 	}
 	p.Status.PairID, p.Status.RemoteStorageID, p.Status.RemoteClusterName = peer.PairID, peer.ClusterID, peer.ClusterName
+	p.Status.Repository = peer.RepositoryID()
+	if name := p.Spec.Options[api.OptionRepositoryOf]; name != "" && peer.MakesRepository() {
+		return &pairProblem{reason: "NotShared", err: fmt.Errorf(
+			"spec.options.repositoryof names ClusterPair %s, and the pair has a repository of its own, which it keeps: remove the option, or pair by a new token", name)}
+	}
 	if peer, err = r.rotate(ctx, p, peer); err != nil {
 		return &pairProblem{reason: "RotationFailed", err: err}
 	}
@@ -191,10 +197,38 @@ func (r *ClusterPairs) join(ctx context.Context, p *api.ClusterPair) (pairing.Pe
 	if location := p.Spec.Options[api.OptionBackupLocation]; location != "" {
 		owner.BackupLocation = p.Namespace + "/" + location
 	}
+	if owner.SharesWith, err = r.sharesWith(ctx, p); err != nil {
+		return pairing.Peer{}, err
+	}
 	if peer, err = r.Exchange.Join(ctx, token, owner); err != nil {
 		return pairing.Peer{}, err
 	}
 	return peer, r.forgetOthers(ctx, owner, peer.PairID)
+}
+
+// sharesWith is the id of the pair whose repository the ClusterPair is to use; empty for
+// one of its own.
+func (r *ClusterPairs) sharesWith(ctx context.Context, p *api.ClusterPair) (string, error) {
+	name := p.Spec.Options[api.OptionRepositoryOf]
+	if name == "" {
+		return "", nil
+	}
+	var other api.ClusterPair
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: p.Namespace, Name: name}, &other)
+	if apierrors.IsNotFound(err) {
+		return "", fmt.Errorf("spec.options.repositoryof: there is no ClusterPair %s in namespace %s: correct it, or leave it out for a repository of its own", name, p.Namespace)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read ClusterPair %s/%s: %w", p.Namespace, name, err)
+	}
+	if other.Status.PairID == "" || other.Status.StorageStatus != api.ClusterPairStatusReady {
+		return "", fmt.Errorf("spec.options.repositoryof: ClusterPair %s, whose repository is to be shared, is not ready yet", name)
+	}
+	mine, its := p.Spec.Options[api.OptionBackupLocation], other.Spec.Options[api.OptionBackupLocation]
+	if mine != its {
+		return "", fmt.Errorf("spec.options.backuplocation is %q, and that of ClusterPair %s, whose repository is to be shared, is %q: name the same", mine, name, its)
+	}
+	return other.Status.PairID, nil
 }
 
 // standing is the pair that the status names, if its keys are there.

@@ -84,7 +84,11 @@ type run struct {
 	before *api.Migration
 	pair   *api.ClusterPair
 	peer   pairing.Peer
-	target migrate.Target
+	// sharers are the other ClusterPairs that use the same repository, by name, and
+	// sharesBases is true where one of them has Migrations of the application.
+	sharers     map[string]api.ClusterPair
+	sharesBases bool
+	target      migrate.Target
 	// admin is the target as the admin pair reaches it; nil for none.
 	admin  migrate.Target
 	claims []claim

@@ -72,7 +72,7 @@ const schedulesAtOnce = 4
 func runTurned(e event.UpdateEvent) bool {
 	before, is := e.ObjectOld.(*api.Migration)
 	after, too := e.ObjectNew.(*api.Migration)
-	return !is || !too || before.Status.Status != after.Status.Status || ended(*before) != ended(*after) ||
+	return !is || !too || before.Status.Status != after.Status.Status || ended(*before) != ended(*after) || sealed(*before) != sealed(*after) ||
 		before.DeletionTimestamp.IsZero() != after.DeletionTimestamp.IsZero()
 }
 
@@ -158,8 +158,8 @@ func (x *occasion) look(ctx context.Context) error {
 	if err := x.prune(ctx); err != nil {
 		return err
 	}
-	if i := slices.IndexFunc(x.runs, func(m api.Migration) bool { return !ended(m) }); i >= 0 {
-		x.ready(metav1.ConditionTrue, "Running", "Migration "+x.runs[i].Name+" runs")
+	if run := x.inTheWay(); run != "" {
+		x.ready(metav1.ConditionTrue, "Running", "Migration "+run+" runs")
 		return nil
 	}
 	due, next := x.due()
@@ -170,6 +170,22 @@ func (x *occasion) look(ctx context.Context) error {
 		return nil
 	}
 	return x.start(ctx, *due)
+}
+
+// inTheWay names the run that has to get further before there is another one. A
+// continuous schedule takes the next round while the target still brings the last one
+// forward, and has never more than these two under way.
+func (x *occasion) inTheWay() string {
+	var under []api.Migration
+	for _, m := range x.runs {
+		if !ended(m) {
+			under = append(under, m)
+		}
+	}
+	if len(under) == 0 || x.s.Spec.Continuous && len(under) == 1 && sealed(under[0]) {
+		return ""
+	}
+	return under[0].Name
 }
 
 func (x *occasion) suspended() bool { return isTrue(x.s.Spec.Suspend, false) }

@@ -101,9 +101,26 @@ func (k *calendar) end(status api.MigrationStatusType, reason string) {
 	if m == nil {
 		k.t.Fatal("no run to end")
 	}
+	k.endRun(m, status, reason)
+}
+
+func (k *calendar) endRun(m *api.Migration, status api.MigrationStatusType, reason string) {
+	k.t.Helper()
+	if err := k.c.Get(k.t.Context(), client.ObjectKeyFromObject(m), m); err != nil {
+		k.t.Fatal(err)
+	}
 	at := metav1.NewTime(k.now)
 	m.Status.Stage, m.Status.Status, m.Status.FinishTimestamp = api.MigrationStageFinal, status, &at
 	meta.SetStatusCondition(&m.Status.Conditions, metav1.Condition{Type: api.ConditionReady, Status: metav1.ConditionFalse, Reason: reason, Message: "said by the test"})
+	if err := k.c.Status().Update(k.t.Context(), m); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// seal has a run's round sealed.
+func (k *calendar) seal(m *api.Migration) {
+	k.t.Helper()
+	meta.SetStatusCondition(&m.Status.Conditions, metav1.Condition{Type: sealed, Status: metav1.ConditionTrue, Reason: "Sealed"})
 	if err := k.c.Status().Update(k.t.Context(), m); err != nil {
 		k.t.Fatal(err)
 	}
@@ -255,6 +272,44 @@ func TestScheduleContinuous(t *testing.T) {
 	k.end(api.MigrationStatusFailed, "Failed")
 	if s := k.look(); s.Status.NextRun.Sub(started) != 10*time.Minute {
 		t.Errorf("after 13 failures the next run is %v after the last", s.Status.NextRun.Sub(started))
+	}
+}
+
+// TestContinuousFollowsTheSeal starts the next run of a continuous schedule once the
+// last one is sealed, and a third one only when the first has ended. Other schedules
+// have one at a time.
+func TestContinuousFollowsTheSeal(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(*api.MigrationScheduleSpec)
+		most   int
+	}{
+		"continuous": {func(s *api.MigrationScheduleSpec) { s.Continuous, s.MinIntervalSeconds = true, 20 }, 2},
+		"interval":   {nil, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newCalendar(t, interval(1, 10), c.change)
+			k.look()
+			if k.after(time.Hour); len(k.runs()) != 1 {
+				t.Fatalf("%d runs while the first one is not sealed", len(k.runs()))
+			}
+			first := k.running()
+			k.seal(first)
+			if k.look(); len(k.runs()) != c.most {
+				t.Fatalf("%d runs once the first one is sealed, want %d", len(k.runs()), c.most)
+			}
+			for _, m := range k.runs() {
+				k.seal(&m)
+			}
+			if k.after(time.Hour); len(k.runs()) != c.most {
+				t.Fatalf("%d runs that have not ended", len(k.runs()))
+			}
+			k.endRun(first, api.MigrationStatusSuccessful, "Successful")
+			if s := k.look(); len(k.runs()) != c.most+1 || s.Status.LastSuccess == nil || s.Status.LastSuccess.Name != first.Name {
+				t.Errorf("%d runs after the first has ended, last success %v", len(k.runs()), s.Status.LastSuccess)
+			}
+		})
 	}
 }
 

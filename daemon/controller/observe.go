@@ -98,6 +98,9 @@ func (x *run) observe(ctx context.Context) error {
 	if err := x.observePair(ctx); err != nil {
 		return err
 	}
+	if err := x.observeSharers(ctx); err != nil {
+		return err
+	}
 	if err := x.observeSiblings(ctx); err != nil {
 		return err
 	}

@@ -61,6 +61,9 @@ type rig struct {
 	client     client.Client
 	ns         string
 	pairID     string
+	peer       pairing.Peer
+	peers      *pairingtest.Peers
+	remote     remote
 	storage    *storage
 	target     *target
 	repository *snapshottest.Memory
@@ -84,20 +87,20 @@ func newRig(t *testing.T) *rig {
 	if err := r.client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: home}}); err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
-	peers := &pairingtest.Peers{}
 	_, sealing, err := ed25519.GenerateKey(nil)
 	r.must(err)
-	_, err = peers.Put(t.Context(), pairing.Peer{
+	r.peers = &pairingtest.Peers{}
+	r.peer = pairing.Peer{
 		PairID: r.pairID, Direction: pairing.Outgoing, ClusterID: "west", Scope: pairing.Scope{Namespaces: []string{r.ns}},
-		SealingKey: pairing.Secret(sealing.Seed()), RepositoryPassword: "password", Certificate: []byte("there"),
-	})
-	r.must(err)
+		SealingKey: pairing.Secret(sealing.Seed()), RepositoryPassword: "password", RepositoryPrefix: "godwit/" + r.pairID + "/", Certificate: []byte("there"),
+	}
+	r.remote = remote{r.pairID: r.target}
 	r.migrations = &controller.Migrations{
-		Client: r.client, Live: r.client, Peers: peers, Remote: remote{r.target}, Locator: locator{}, Opener: opener{r.repository},
+		Client: r.client, Live: r.client, Peers: r.peers, Remote: r.remote, Locator: locator{}, Opener: opener{r.repository},
 		Snapshots: r.storage, Objects: objects(t), Events: events.NewFakeRecorder(10000), ClusterID: "east",
 		Namespace: home, AdminNamespace: home, Concurrent: 1, Now: func() time.Time { return r.now },
 	}
-	r.pair()
+	r.pair("west", r.peer)
 	return r
 }
 
@@ -126,12 +129,14 @@ func (r *rig) must(err error) {
 	}
 }
 
-func (r *rig) pair() {
+func (r *rig) pair(name string, peer pairing.Peer) {
 	r.t.Helper()
-	p := &api.ClusterPair{ObjectMeta: metav1.ObjectMeta{Namespace: r.ns, Name: "west"}}
+	_, err := r.peers.Put(r.t.Context(), peer)
+	r.must(err)
+	p := &api.ClusterPair{ObjectMeta: metav1.ObjectMeta{Namespace: r.ns, Name: name}}
 	p.Spec.Options = map[string]string{api.OptionBackupLocation: "relay"}
 	r.must(r.client.Create(r.t.Context(), p))
-	p.Status.PairID = r.pairID
+	p.Status.PairID, p.Status.Repository = peer.PairID, peer.RepositoryID()
 	meta.SetStatusCondition(&p.Status.Conditions, metav1.Condition{Type: api.ConditionReady, Status: metav1.ConditionTrue, Reason: "Ready"})
 	r.must(r.client.Status().Update(r.t.Context(), p))
 }
@@ -251,8 +256,8 @@ func (r *rig) left(m *api.Migration) []string {
 	return left
 }
 
-// remote leads to the one target.
-type remote struct{ target *target }
+// remote leads to the targets by their pairs.
+type remote map[string]*target
 
 func (remote) Join(context.Context, pairing.Token, string) (pairing.Peer, error) {
 	return pairing.Peer{}, errors.New("nothing joins here")
@@ -261,8 +266,10 @@ func (remote) Join(context.Context, pairing.Token, string) (pairing.Peer, error)
 func (remote) Check(context.Context, pairing.Peer) (time.Time, string, error) {
 	return time.Time{}, "", nil
 }
-func (r remote) Target(context.Context, pairing.Peer) (migrate.Target, error) { return r.target, nil }
-func (remote) Leave(string)                                                   {}
+func (r remote) Target(_ context.Context, p pairing.Peer) (migrate.Target, error) {
+	return r[p.PairID], nil
+}
+func (remote) Leave(string) {}
 
 // target keeps to what migrate.Target promises: its calls can be repeated, and a
 // round that was never begun is unknown.

@@ -72,27 +72,90 @@ func TestRounds(t *testing.T) {
 	}
 }
 
-// TestFailedRoundKeepsItsBase fails a round: the next one starts from the base of
-// the one before.
-func TestFailedRoundKeepsItsBase(t *testing.T) {
+// TestFailedRoundKeepsABase fails a round before it is sealed, and another on the
+// target: the next one starts from what was stored last.
+func TestFailedRoundKeepsABase(t *testing.T) {
 	r := newRig(t)
 	r.claim("data")
 	good, _ := r.stage("good", staged)
+	r.migration("unsealed", staged)
+	r.until("unsealed", "its upload", func(m *api.Migration) bool { return len(r.transfersOf(m)) > 0 })
+	m := r.get("unsealed")
+	yes := true
+	m.Spec.Cancel = &yes
+	r.must(r.client.Update(t.Context(), m))
+	r.until("unsealed", "its end", ended, r.carryOut("unsealed"))
 	r.target.phase = migrate.TargetFailed
 	r.migration("bad", staged)
+	var transfer api.VolumeTransfer
 	bad := r.until("bad", "its end", func(m *api.Migration) bool {
+		if all := r.transfersOf(m); len(all) > 0 {
+			transfer = all[0]
+		}
 		return ended(m) && meta.IsStatusConditionTrue(m.Status.Conditions, "TargetCleared")
 	}, r.carryOut("bad"))
+	if transfer.Spec.Base == nil || transfer.Spec.Base.Image != good.Status.Volumes[0].Image {
+		t.Errorf("after a round that was not sealed it starts from %+v", transfer.Spec.Base)
+	}
 	if len(r.target.canceled) != 1 || r.target.canceled[0] != bad.Status.Application+"@"+bad.Status.Round {
 		t.Errorf("the target was told to take back %v", r.target.canceled)
 	}
 	r.target.phase = migrate.TargetReady
-	if _, transfer := r.stage("again", staged); transfer.Spec.Base == nil || transfer.Spec.Base.Image != good.Status.Volumes[0].Image {
-		t.Errorf("after a failure it starts from %+v", transfer.Spec.Base)
+	if _, transfer := r.stage("again", staged); transfer.Spec.Base == nil || transfer.Spec.Base.Image != bad.Status.Volumes[0].Image {
+		t.Errorf("after a round that failed on the target it starts from %+v", transfer.Spec.Base)
 	}
 	if left := r.storage.left(); len(left) != 1 {
 		t.Errorf("there is not one base: %v", left)
 	}
+}
+
+// TestNextRoundStartsAtTheSeal takes a round while the target still brings the last one
+// forward: it starts from what that one stored, and the target is told of one after the
+// other. What moves the application waits for all of them.
+func TestNextRoundStartsAtTheSeal(t *testing.T) {
+	r := newRig(t)
+	r.claim("data")
+	r.target.phase = migrate.TargetVolumes
+	r.migration("a", staged)
+	a := r.until("a", "the target", is(begun), r.carryOut("a"))
+	r.migration("b", staged)
+	var transfer api.VolumeTransfer
+	r.until("b", "its seal", is(sealed), func() {
+		if all := r.transfersOf(r.get("b")); len(all) > 0 {
+			transfer = all[0]
+		}
+	}, r.carryOut("b"))
+	if base := transfer.Spec.Base; base == nil || base.Image != a.Status.Volumes[0].Image {
+		t.Errorf("it starts from %+v, and %s was sealed last", base, a.Status.Volumes[0].Image)
+	}
+	r.migration("move", nil)
+	for range 5 {
+		r.step("b")
+		r.step("move")
+	}
+	if b := r.get("b"); len(r.target.begun) != 1 || !strings.Contains(readyOf(b), "Migration a of the same application") {
+		t.Errorf("the target was told of %d rounds while it brings the first one forward: %s", len(r.target.begun), readyOf(b))
+	}
+	if m := r.get("move"); is(admitted)(m) || !strings.Contains(readyOf(m), "of the same application") {
+		t.Errorf("the move did not wait: %s", readyOf(m))
+	}
+	r.target.phase = migrate.TargetReady
+	r.until("a", "its end", ended)
+	r.until("b", "its end", ended)
+	if left := r.storage.left(); len(left) != 1 {
+		t.Errorf("there is not one base: %v", left)
+	}
+	r.until("move", "its end", ended, r.carryOut("move"))
+	if left := r.storage.left(); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func readyOf(m *api.Migration) string {
+	if c := meta.FindStatusCondition(m.Status.Conditions, api.ConditionReady); c != nil {
+		return c.Reason + ": " + c.Message
+	}
+	return ""
 }
 
 // TestRemadeClaimHasNoBase replaces a claim between two rounds by another of the
@@ -129,7 +192,7 @@ func TestTurns(t *testing.T) {
 	r := newRig(t)
 	r.claim("data")
 	r.target.phase = migrate.TargetVolumes
-	r.migration("a", staged)
+	r.migration("a", nil)
 	r.until("a", "the target", is(begun), r.carryOut("a"))
 	r.migration("b", staged)
 	for range 5 {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -14,6 +15,10 @@ import (
 )
 
 func ended(m api.Migration) bool { return m.Status.Stage == api.MigrationStageFinal }
+
+func sealed(m api.Migration) bool {
+	return meta.IsStatusConditionTrue(m.Status.Conditions, conditionSealed)
+}
 
 // good is true for a run that the application can be brought up from.
 func good(s api.MigrationStatusType) bool {

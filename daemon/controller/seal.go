@@ -45,6 +45,12 @@ func (x *run) seal(ctx context.Context) error {
 	if !peer.SameSealingKey(x.peer) {
 		return fmt.Errorf("seal round %s: the sealing key of ClusterPair %s was replaced meanwhile: it is sealed once more", x.m.Status.Round, x.m.Spec.ClusterPair)
 	}
+	// The next round may begin from here on, and starts from what this one stored.
+	if isTrue(x.m.Spec.Stage, false) {
+		if err := x.keepBases(ctx); err != nil {
+			return err
+		}
+	}
 	now := metav1.NewTime(x.Now())
 	x.mark(conditionSealed, "Sealed", "recovery point "+x.m.Status.Round+" at "+now.UTC().Format("2006-01-02T15:04:05Z"))
 	return nil
@@ -52,13 +58,14 @@ func (x *run) seal(ctx context.Context) error {
 
 func (x *run) sealIn(ctx context.Context, repository snapshot.Repository) error {
 	found, err := repository.Sealed(ctx, x.application(), x.m.Status.Round)
+	says, _ := found.Says()
 	if err == nil {
 		_, err = found.Read(x.peer)
 	}
 	switch {
 	case err == nil:
 		return nil // A crash came between sealing and remembering it.
-	case errors.Is(err, snapshot.ErrSignature) && found.SaysCluster() == x.ClusterID:
+	case errors.Is(err, snapshot.ErrSignature) && says == x.ClusterID:
 		// It is by a key that was replaced since.
 		err = repository.ForgetRound(ctx, snapshot.RecoveryPoint{App: x.application(), Round: x.m.Status.Round, Cluster: x.ClusterID})
 		if err != nil {
@@ -71,7 +78,7 @@ func (x *run) sealIn(ctx context.Context, repository snapshot.Repository) error 
 	if err != nil {
 		return err
 	}
-	point := snapshot.RecoveryPoint{App: x.application(), Round: x.m.Status.Round, Cluster: x.ClusterID, Epoch: epoch.Number, Sealed: x.Now().UTC()}
+	point := snapshot.RecoveryPoint{App: x.application(), Round: x.m.Status.Round, Cluster: x.ClusterID, Pair: x.peer.PairID, Epoch: epoch.Number, Sealed: x.Now().UTC()}
 	for _, v := range x.m.Status.Volumes {
 		if isMoved(v) {
 			continue

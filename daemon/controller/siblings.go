@@ -55,16 +55,43 @@ func (x *run) observeSiblings(ctx context.Context) error {
 		if name == "" {
 			name = applicationOf(m)
 		}
-		if m.UID == x.m.UID || name != x.application() || m.Spec.ClusterPair != x.m.Spec.ClusterPair {
+		sharer, elsewhere := x.sharers[m.Spec.ClusterPair]
+		if m.UID == x.m.UID || name != x.application() || m.Spec.ClusterPair != x.m.Spec.ClusterPair && !elsewhere {
 			continue
 		}
-		o.Last = o.Last && !m.DeletionTimestamp.IsZero()
+		s := siblingOf(m)
+		if s.Elsewhere = elsewhere; elsewhere {
+			x.sharesBases = x.sharesBases || m.DeletionTimestamp.IsZero()
+			// One that waits for its target keeps no other target waiting.
+			s.Reading = s.Reading && meta.IsStatusConditionTrue(sharer.Status.Conditions, api.ConditionReady)
+		} else {
+			o.Last = o.Last && !m.DeletionTimestamp.IsZero()
+		}
 		if !isRoundOf(m, x.m) && !isRoundOf(x.m, m) {
-			others = append(others, siblingOf(m))
+			others = append(others, s)
 		}
 	}
-	o.Ahead = migrate.Ahead(siblingOf(x.m), others)
+	o.Ahead, o.AheadOnTarget = migrate.Ahead(siblingOf(x.m), others), migrate.AheadOnTarget(siblingOf(x.m), others)
 	return x.observeForgotten(ctx)
+}
+
+// observeSharers finds the other ClusterPairs of the namespace that use the same
+// repository.
+func (x *run) observeSharers(ctx context.Context) error {
+	if x.pair == nil || x.pair.Status.Repository == "" {
+		return nil
+	}
+	var list api.ClusterPairList
+	if err := x.Client.List(ctx, &list, client.InNamespace(x.m.Namespace)); err != nil {
+		return fmt.Errorf("list the ClusterPairs of namespace %s: %w", x.m.Namespace, err)
+	}
+	x.sharers = map[string]api.ClusterPair{}
+	for _, p := range list.Items {
+		if p.Name != x.pair.Name && p.Status.Repository == x.pair.Status.Repository {
+			x.sharers[p.Name] = p
+		}
+	}
+	return nil
 }
 
 func siblingOf(m *api.Migration) migrate.Sibling {
@@ -73,8 +100,9 @@ func siblingOf(m *api.Migration) migrate.Sibling {
 	ended := m.Status.Stage == api.MigrationStageFinal && is(conditionReleased) && !is(conditionRollingBack)
 	return migrate.Sibling{
 		Name: m.Name, UID: string(m.UID), Created: m.CreationTimestamp.Time,
-		Admitted: is(conditionAdmitted), Begun: is(conditionBegun),
-		Over: ended && (succeeded || !is(conditionSealed) || is(conditionCleared)),
+		Stage: isTrue(m.Spec.Stage, false), Admitted: is(conditionAdmitted), Sealed: is(conditionSealed), Begun: is(conditionBegun),
+		Reading: is(conditionChecked) && !is(conditionSealed) && m.Status.Stage != api.MigrationStageFinal,
+		Over:    ended && (succeeded || !is(conditionSealed) || is(conditionCleared)),
 	}
 }
 
@@ -91,6 +119,6 @@ func (x *run) observeForgotten(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o.Forgotten = o.Forgotten && b == nil
+	o.Forgotten = o.Forgotten && (b == nil || x.sharesBases)
 	return nil
 }

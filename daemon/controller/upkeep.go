@@ -66,9 +66,12 @@ func (r *Upkeep) SetupWithManager(mgr ctrl.Manager) error {
 // upkeep is one look at one repository.
 type upkeep struct {
 	*Upkeep
-	pair       *api.ClusterPair
-	status     *api.RepositoryUpkeep
-	peer       pairing.Peer
+	pair   *api.ClusterPair
+	status *api.RepositoryUpkeep
+	peer   pairing.Peer
+	// peers are those of all ClusterPairs of the namespace that use the repository, by
+	// the ClusterPair's name.
+	peers      map[string]pairing.Peer
 	repository snapshot.Repository
 	view       upkeepView
 	// inRounds are the images of all rounds, whoever sealed them.
@@ -100,13 +103,20 @@ func (r *Upkeep) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 
 func (x *upkeep) turn(ctx context.Context) error {
 	x.status.Message = ""
+	keeper, err := x.findPeers(ctx)
+	if err != nil {
+		return err
+	}
+	if keeper != x.pair.Name {
+		x.note("the repository is that of ClusterPair " + keeper + ", which keeps it")
+		return nil
+	}
 	location, err := backupLocation(x.pair)
 	if err != nil {
 		return err
 	}
-	if x.peer, err = x.Peers.Get(ctx, pairing.Outgoing, x.pair.Status.PairID); err != nil {
-		return fmt.Errorf("read pair %s: %w", x.pair.Status.PairID, err)
-	}
+	x.peer = x.peers[x.pair.Name]
+	x.view.pair = x.peer.PairID
 	loc, err := x.Locator.ForPeer(ctx, x.peer, location)
 	if err != nil {
 		return err
@@ -118,25 +128,51 @@ func (x *upkeep) turn(ctx context.Context) error {
 	return errors.Join(err, x.repository.Close(ctx))
 }
 
+// findPeers reads the pairs that use the repository, and names the one that keeps it:
+// that which it was made for, or else the first.
+func (x *upkeep) findPeers(ctx context.Context) (string, error) {
+	var list api.ClusterPairList
+	if err := x.Client.List(ctx, &list, client.InNamespace(x.pair.Namespace)); err != nil {
+		return "", fmt.Errorf("list the ClusterPairs of namespace %s: %w", x.pair.Namespace, err)
+	}
+	x.peers = map[string]pairing.Peer{}
+	keeper := x.pair.Name
+	for _, p := range list.Items {
+		shares := p.Status.Repository != "" && p.Status.Repository == x.pair.Status.Repository
+		if p.Name != x.pair.Name && !shares {
+			continue
+		}
+		peer, err := x.Peers.Get(ctx, pairing.Outgoing, p.Status.PairID)
+		if err != nil {
+			return "", fmt.Errorf("read pair %s: %w", p.Status.PairID, err)
+		}
+		x.peers[p.Name] = peer
+		if owner := x.peers[keeper]; peer.MakesRepository() || !owner.MakesRepository() && p.Name < keeper {
+			keeper = p.Name
+		}
+	}
+	return keeper, nil
+}
+
 // prune removes what retention does not keep. Rounds go before their images: a
 // round that is listed is whole.
 func (x *upkeep) prune(ctx context.Context) error {
 	if err := x.look(ctx); err != nil {
 		return err
 	}
-	gone := map[string][]snapshot.RecoveryPoint{}
+	gone := map[line][]snapshot.RecoveryPoint{}
 	for _, p := range x.view.superfluous() {
-		gone[p.App] = append(gone[p.App], p)
+		gone[x.view.lineOf(p)] = append(gone[x.view.lineOf(p)], p)
 	}
-	for app, points := range gone {
-		safe, err := x.targetAtRest(ctx, app)
+	for of, points := range gone {
+		safe, err := x.targetAtRest(ctx, of)
 		if err != nil {
 			return err
 		}
 		if !safe {
 			continue
 		}
-		if err := x.remove(ctx, app, points); err != nil {
+		if err := x.remove(ctx, of.app, points); err != nil {
 			return err
 		}
 	}
@@ -171,10 +207,16 @@ func (x *upkeep) look(ctx context.Context) error {
 
 // targetAtRest asks the target whether the application was activated there. One
 // that cannot be asked may be failing over to any of the rounds just now.
-func (x *upkeep) targetAtRest(ctx context.Context, app string) (bool, error) {
-	target, err := x.Remote.Target(ctx, x.peer)
+func (x *upkeep) targetAtRest(ctx context.Context, of line) (bool, error) {
+	peer, app := x.peer, of.app
+	for _, p := range x.peers {
+		if p.PairID == of.pair {
+			peer = p
+		}
+	}
+	target, err := x.Remote.Target(ctx, peer)
 	if err == nil {
-		_, err = target.Preflight(ctx, migrate.Preflight{Application: app, Namespaces: x.peer.Scope.Namespaces})
+		_, err = target.Preflight(ctx, migrate.Preflight{Application: app, Namespaces: peer.Scope.Namespaces})
 	}
 	switch {
 	case errors.Is(err, migrate.ErrActivated):

@@ -63,7 +63,7 @@ func (r refuses) Preflight(context.Context, migrate.Preflight) (migrate.Forecast
 
 func (r *rig) upkeep(o keptOpener, answer error) *controller.Upkeep {
 	return &controller.Upkeep{
-		Client: r.client, Live: r.client, Peers: r.migrations.Peers, Remote: answers{remote{r.target}, answer}, Locator: locator{}, Opener: o,
+		Client: r.client, Live: r.client, Peers: r.migrations.Peers, Remote: answers{r.remote, answer}, Locator: locator{}, Opener: o,
 		Events: events.NewFakeRecorder(1000), ClusterID: "east", Namespace: home, Now: func() time.Time { return r.now },
 	}
 }

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -13,17 +14,22 @@ import (
 // goes: its Migration may be about to seal one.
 const orphanAge = 24 * time.Hour
 
+// line is an application as it is brought to one target: several may share a repository.
+type line struct{ app, pair string }
+
 // upkeepView is all that a plan for a repository goes by.
 type upkeepView struct {
 	now time.Time
+	// pair is the one that rounds were made for which do not say it.
+	pair string
 	// points are the rounds that this cluster sealed.
 	points []snapshot.RecoveryPoint
 	// retention has the applications of schedules; others keep every round. A
 	// round stays if any of several schedules keeps it.
-	retention map[string][]schedule.Retention
+	retention map[line][]schedule.Retention
 	// reached is the newest round of an application that the target is known to
 	// hold. Without it nothing of the application goes.
-	reached map[string]string
+	reached map[line]string
 	// inUse are images that a base, a transfer or an unfinished Migration names.
 	inUse map[snapshot.ImageID]bool
 }
@@ -32,17 +38,17 @@ type upkeepView struct {
 // first. What is as new as the round that the target holds stays: it goes on from
 // there, or back to it.
 func (v upkeepView) superfluous() []snapshot.RecoveryPoint {
-	by := map[string][]snapshot.RecoveryPoint{}
+	by := map[line][]snapshot.RecoveryPoint{}
 	for _, p := range v.points {
-		by[p.App] = append(by[p.App], p)
+		by[v.lineOf(p)] = append(by[v.lineOf(p)], p)
 	}
 	var out []snapshot.RecoveryPoint
-	for app, points := range by {
-		reached := v.reached[app]
-		if reached == "" || len(v.retention[app]) == 0 {
+	for of, points := range by {
+		reached := v.reached[of]
+		if reached == "" || len(v.retention[of]) == 0 {
 			continue
 		}
-		kept := v.kept(app, points)
+		kept := v.kept(of, points)
 		for i, p := range points {
 			if !kept[i] && p.Round < reached && !slices.ContainsFunc(p.Images, func(i snapshot.Image) bool { return v.inUse[i.ID] }) {
 				out = append(out, p)
@@ -53,13 +59,17 @@ func (v upkeepView) superfluous() []snapshot.RecoveryPoint {
 	return out
 }
 
-func (v upkeepView) kept(app string, points []snapshot.RecoveryPoint) []bool {
+func (v upkeepView) lineOf(p snapshot.RecoveryPoint) line {
+	return line{p.App, cmp.Or(p.Pair, v.pair)}
+}
+
+func (v upkeepView) kept(of line, points []snapshot.RecoveryPoint) []bool {
 	moments := make([]schedule.Point, len(points))
 	for i, p := range points {
 		moments[i] = schedule.Point{At: takenAt(p), Good: true}
 	}
 	kept := make([]bool, len(points))
-	for _, r := range v.retention[app] {
+	for _, r := range v.retention[of] {
 		for i, keep := range schedule.Keep(moments, r, v.now) {
 			kept[i] = kept[i] || keep
 		}

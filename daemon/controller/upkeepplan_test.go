@@ -43,9 +43,9 @@ func TestSuperfluous(t *testing.T) {
 		"a base or a transfer needs it": {[]schedule.Retention{{Last: 1}}, newest, 5, 8},
 		"all are old":                   {[]schedule.Retention{{Within: time.Nanosecond}}, newest, -1, 9},
 	} {
-		v := upkeepView{now: now, points: points, retention: map[string][]schedule.Retention{}, reached: map[string]string{"a/a": c.reached}, inUse: map[snapshot.ImageID]bool{}}
+		v := upkeepView{now: now, points: points, retention: map[line][]schedule.Retention{}, reached: map[line]string{{"a/a", ""}: c.reached}, inUse: map[snapshot.ImageID]bool{}}
 		if c.keep != nil {
-			v.retention["a/a"] = c.keep
+			v.retention[line{"a/a", ""}] = c.keep
 		}
 		if c.inUse >= 0 {
 			v.inUse[points[c.inUse].Images[0].ID] = true

@@ -37,15 +37,16 @@ func (x *upkeep) lookAtMigrations(ctx context.Context, used map[snapshot.ImageID
 	if err := x.Live.List(ctx, &list); err != nil {
 		return fmt.Errorf("list the Migrations: %w", err)
 	}
-	x.view.reached = map[string]string{}
+	x.view.reached = map[line]string{}
 	for i := range list.Items {
 		m := &list.Items[i]
-		if !x.over(m) {
+		pair, over := x.over(m)
+		if !over {
 			continue
 		}
-		app := m.Status.Application
-		if ended(*m) && good(m.Status.Status) && app != "" {
-			x.view.reached[app] = max(x.view.reached[app], m.Status.Round)
+		of := line{m.Status.Application, pair}
+		if ended(*m) && good(m.Status.Status) && of.app != "" {
+			x.view.reached[of] = max(x.view.reached[of], m.Status.Round)
 		}
 		if ended(*m) {
 			continue
@@ -57,9 +58,10 @@ func (x *upkeep) lookAtMigrations(ctx context.Context, used map[snapshot.ImageID
 	return nil
 }
 
-// over is true for what goes over this pair.
-func (x *upkeep) over(m *api.Migration) bool {
-	return m.Spec.ClusterPair == x.pair.Name && m.Namespace == x.pair.Namespace
+// over is the pair by which something goes, where that uses the repository.
+func (x *upkeep) over(m *api.Migration) (pair string, over bool) {
+	peer, over := x.peers[m.Spec.ClusterPair]
+	return peer.PairID, over && m.Namespace == x.pair.Namespace
 }
 
 // lookAtTransfers finds what nodes read or start from.
@@ -107,17 +109,18 @@ func (x *upkeep) lookAtSchedules(ctx context.Context) error {
 	if err := x.Live.List(ctx, &list); err != nil {
 		return fmt.Errorf("list the MigrationSchedules: %w", err)
 	}
-	x.view.retention = map[string][]schedule.Retention{}
-	keepsAll := map[string]bool{}
+	x.view.retention = map[line][]schedule.Retention{}
+	keepsAll := map[line]bool{}
 	for i := range list.Items {
 		s := &list.Items[i]
 		m := &api.Migration{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace}, Spec: s.Spec.Template.Spec}
-		if s.IsCopy() || !x.over(m) || len(m.Spec.Namespaces) == 0 {
+		pair, over := x.over(m)
+		if s.IsCopy() || !over || len(m.Spec.Namespaces) == 0 {
 			continue
 		}
-		app := applicationOf(m)
+		of := line{applicationOf(m), pair}
 		if s.Spec.RecoveryPoints == nil || !s.DeletionTimestamp.IsZero() {
-			keepsAll[app] = true
+			keepsAll[of] = true
 			continue
 		}
 		zone, err := x.zoneOf(ctx, s)
@@ -125,13 +128,13 @@ func (x *upkeep) lookAtSchedules(ctx context.Context) error {
 			return err
 		}
 		r := s.Spec.RecoveryPoints
-		x.view.retention[app] = append(x.view.retention[app], schedule.Retention{
+		x.view.retention[of] = append(x.view.retention[of], schedule.Retention{
 			Last: r.Last, Within: time.Duration(r.WithinHours) * time.Hour, Zone: zone,
 			Hourly: r.Hourly, Daily: r.Daily, Weekly: r.Weekly, Monthly: r.Monthly,
 		})
 	}
-	for app := range keepsAll {
-		delete(x.view.retention, app)
+	for of := range keepsAll {
+		delete(x.view.retention, of)
 	}
 	return nil
 }

@@ -135,10 +135,11 @@ type Observed struct {
 	Released bool
 	// Forgotten is true once nothing is left on the target, or it cannot be asked.
 	Forgotten bool
-	// Ahead names a Migration of the same application whose turn it is; Last is
-	// true where there is no other one.
-	Ahead string
-	Last  bool
+	// Ahead names a Migration of the same application whose turn it is on the source,
+	// AheadOnTarget one that the target is not done with; Last is true where there is no
+	// other one.
+	Ahead, AheadOnTarget string
+	Last                 bool
 }
 
 // Namespace is one that the Migration names.
@@ -196,7 +197,7 @@ func nextOfRun(o Observed) Action {
 	switch {
 	case !o.pairsReady():
 		return waitForPair(o)
-	case o.Ahead != "" && !o.Begun:
+	case o.Ahead != "" && !o.Sealed:
 		return waitForTurn(o)
 	case !o.AskedTarget:
 		return Action{Kind: AskTarget}
@@ -211,6 +212,8 @@ func nextOfRun(o Observed) Action {
 		return Action{Kind: StopSource}
 	case !o.Sealed:
 		return nextVolumes(o)
+	case o.AheadOnTarget != "" && !o.Begun:
+		return wait(ReasonTurn, "round sealed; the target is not done with Migration %s of the same application: it is told of this round after that", o.AheadOnTarget)
 	}
 	if a := nextHook(o, PostBackup, PreRestore); a.Kind != "" && !o.Begun {
 		return a

@@ -83,6 +83,7 @@ func TestNext(t *testing.T) {
 			o.Volumes[1].Image, o.Volumes[1].Failed = "", "disk"
 		}, migrate.Fail, "disk"},
 		"another's turn":             {func(o *migrate.Observed) { o.Ahead = "first" }, migrate.Wait, "Migration first"},
+		"the target's turn":          {func(o *migrate.Observed) { o.Sealed, o.AheadOnTarget = true, "first" }, migrate.Wait, "not done with Migration first"},
 		"another's turn, unadmitted": {func(o *migrate.Observed) { o.Admitted, o.Ahead = false, "first" }, migrate.Wait, "Migration first"},
 		"too late to wait":           {func(o *migrate.Observed) { o.Sealed, o.Begun, o.Ahead = true, true, "first" }, migrate.PollTarget, ""},
 		"seal":                       {func(*migrate.Observed) {}, migrate.SealRound, ""},
@@ -245,6 +246,37 @@ func TestChooseMethod(t *testing.T) {
 				t.Errorf("got %+v", got)
 			}
 		})
+	}
+}
+
+// TestAheadOfASealedRound sees that a round may be taken while the target still brings
+// the last one forward, that the target gets one after the other, and that whatever
+// moves the application waits.
+func TestAheadOfASealedRound(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	last := migrate.Sibling{Name: "last", Created: now, Stage: true, Admitted: true, Sealed: true, Begun: true}
+	next := migrate.Sibling{Name: "next", Created: now.Add(time.Second), Stage: true}
+	unsealed, moves, moved, over := last, next, last, last
+	unsealed.Sealed, unsealed.Begun, moves.Stage, moved.Stage, over.Over = false, false, false, false, true
+	for name, c := range map[string]struct {
+		me, other migrate.Sibling
+		source    bool
+		target    bool
+	}{
+		"a round after a sealed one":        {next, last, false, true},
+		"a round after one that is stored":  {next, unsealed, true, true},
+		"a move after a sealed round":       {moves, last, true, true},
+		"a round after a move":              {next, moved, true, true},
+		"a round after one that is over":    {next, over, false, false},
+		"a sealed round before the next":    {last, next, false, false},
+		"a stored round before a new one":   {unsealed, next, false, false},
+		"a sealed round before the made-up": {last, moves, false, false},
+	} {
+		source, target := migrate.Ahead(c.me, []migrate.Sibling{c.other}), migrate.AheadOnTarget(c.me, []migrate.Sibling{c.other})
+		if (source != "") != c.source || (target != "") != c.target {
+			t.Errorf("%s: waits for %q on the source and for %q on the target", name, source, target)
+		}
 	}
 }
 

@@ -11,7 +11,9 @@ const (
 	HoldStandby StandbyActionKind = "Hold"
 	// StartRound turns a standby at rest to the round that is asked for.
 	StartRound StandbyActionKind = "StartRound"
-	// RefuseActivation takes back the wish to activate what is on this cluster for good.
+	// RefuseActivation takes back the wish to activate what is on this cluster for good, or
+	// what another cluster was activated with first: it is not to come true one day when
+	// nobody thinks of it.
 	RefuseActivation StandbyActionKind = "RefuseActivation"
 	// ChooseRound finds the round to activate.
 	ChooseRound StandbyActionKind = "ChooseRound"
@@ -75,6 +77,8 @@ type ObservedStandby struct {
 	Activate, RoundChosen bool
 	// Here is true where a Migration has brought the application to this cluster for good.
 	Here bool
+	// Superseded is true where another cluster was activated, and this one is not.
+	Superseded bool
 	// Drill is true for the copy of a drill, which goes with all that it holds.
 	Drill bool
 	// Planned activates too, on the source's word: the round is the one it says, and
@@ -154,7 +158,7 @@ func NextStandby(o ObservedStandby) StandbyAction {
 // nextActivation chooses the round, and makes the application this cluster's.
 func nextActivation(o ObservedStandby) StandbyAction {
 	switch {
-	case !o.RoundChosen && o.Here:
+	case !o.RoundChosen && (o.Here || o.Superseded):
 		return StandbyAction{Kind: RefuseActivation}
 	case !o.PairFound:
 		return noPair()

@@ -2,6 +2,7 @@ package target
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -48,13 +49,16 @@ func (s *session) fenced(ctx context.Context, application string) error {
 }
 
 // refuseActivation takes back the wish to activate an application that a Migration has
-// brought here for good: its volumes would be brought up a second time, beside those
-// that it uses.
+// brought here for good, whose volumes would be brought up a second time beside those
+// that it uses, or one that another cluster has.
 func (x *run) refuseActivation(ctx context.Context) error {
 	before := x.s.DeepCopy()
 	x.s.Spec.Activation = nil
 	if err := x.Client.Patch(ctx, x.s, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return fmt.Errorf("take back the activation of Standby %s: %w", x.s.Name, err)
+	}
+	if !before.Here() {
+		return nil // The event Superseded told of it.
 	}
 	x.Events.Eventf(x.s, nil, corev1.EventTypeWarning, "ActivationRefused", "Activate",
 		"%s is on this cluster already, as of round %s: there is nothing to activate", x.s.Spec.Application, x.s.Status.Round)
@@ -75,6 +79,9 @@ func (x *run) chooseRound(ctx context.Context) error {
 	}
 	if source == migrate.FromStore {
 		rounds, err := x.sealedRounds(ctx)
+		if errors.Is(err, snapshot.ErrSuperseded) {
+			return x.lost(err)
+		}
 		if err != nil {
 			return err
 		}
@@ -121,10 +128,15 @@ func (x *run) sealedRounds(ctx context.Context) ([]snapshot.RecoveryPoint, error
 	if err != nil {
 		return nil, err
 	}
+	took := x.s.Spec.Activation.TakeOver
+	if !took && epoch.Number > 0 && epoch.Cluster != x.ClusterID && epoch.Cluster != x.peer.ClusterID {
+		return nil, fmt.Errorf("%w: %s has been on cluster %s since %s (epoch %d)",
+			snapshot.ErrSuperseded, epoch.App, epoch.Cluster, epoch.At.UTC().Format(time.RFC3339), epoch.Number)
+	}
 	var points []snapshot.RecoveryPoint
 	for _, s := range sealed {
 		point, err := x.trusted(s)
-		older := epoch.Cluster != x.ClusterID && point.Epoch < epoch.Number && point.Round != x.s.Spec.Activation.Round
+		older := !took && epoch.Cluster != x.ClusterID && point.Epoch < epoch.Number && point.Round != x.s.Spec.Activation.Round
 		if err == nil && older {
 			err = fmt.Errorf("round %s was sealed in epoch %d, and cluster %s has the application since (epoch %d): name it with --to if it is wanted", point.Round, point.Epoch, epoch.Cluster, epoch.Number)
 		}

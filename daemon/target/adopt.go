@@ -47,7 +47,7 @@ func (a *Agent) leftBehind(ctx context.Context, p pairing.Peer, application stri
 			return err
 		}
 		for _, sealed := range rounds {
-			if sealed.SaysCluster() != a.ClusterID {
+			if cluster, _ := sealed.Says(); cluster != a.ClusterID {
 				continue
 			}
 			point, err := sealed.Read(own)

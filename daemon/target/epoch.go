@@ -1,6 +1,7 @@
 package target
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,8 +66,15 @@ func (x *run) raiseEpoch(ctx context.Context) error {
 	}
 	var e snapshot.Epoch
 	err = x.inRepository(ctx, x.peer, func(r snapshot.Repository) (err error) {
+		from := x.peer.ClusterID
+		if a := x.s.Spec.Activation; a != nil && a.TakeOver {
+			if e, err = epochIn(ctx, r, x.peer, x.s.Spec.Application); err != nil {
+				return err
+			}
+			from = cmp.Or(e.Cluster, from)
+		}
 		e, err = snapshot.Raise(ctx, r, snapshot.RaiseRequest{
-			App: x.s.Spec.Application, Cluster: x.ClusterID, From: x.peer.ClusterID, Key: key, Now: x.Now,
+			App: x.s.Spec.Application, Cluster: x.ClusterID, From: from, Key: key, Now: x.Now,
 		})
 		return err
 	})
@@ -121,13 +129,26 @@ func (x *run) raiseLater(ctx context.Context, why error) error {
 // lost tells that another activation was first. Nothing was handed over, unless the
 // source stopped for it.
 func (x *run) lost(why error) error {
-	if meta.SetStatusCondition(&x.s.Status.Conditions, metav1.Condition{
+	told := meta.FindStatusCondition(x.s.Status.Conditions, conditionRaised)
+	if again := told != nil && told.ObservedGeneration != x.s.Generation; meta.SetStatusCondition(&x.s.Status.Conditions, metav1.Condition{
 		Type: conditionRaised, Status: metav1.ConditionFalse, Reason: reasonSuperseded, Message: why.Error(), ObservedGeneration: x.s.Generation,
-	}) {
+	}) || again {
 		x.Events.Eventf(x.s, nil, corev1.EventTypeWarning, reasonSuperseded, "Activate", "it is not activated here: %v", why)
 	}
 	x.s.Status.Message, x.again = why.Error(), supersededWait
+	if a := x.s.Spec.Activation; a != nil && !a.Planned {
+		for _, condition := range []string{conditionActivating, conditionRaising} {
+			meta.RemoveStatusCondition(&x.s.Status.Conditions, condition)
+		}
+		x.again = time.Millisecond
+	}
 	return nil
+}
+
+// superseded is true where the present wish to activate came too late.
+func (x *run) superseded() bool {
+	c := meta.FindStatusCondition(x.s.Status.Conditions, conditionRaised)
+	return c != nil && c.Reason == reasonSuperseded && c.ObservedGeneration == x.s.Generation
 }
 
 // isActive is true for a standby whose application is this cluster's, or may be at

@@ -113,13 +113,17 @@ func (x *run) repositoryRounds(ctx context.Context) ([]snapshot.SealedRound, err
 	return sealed, err
 }
 
-// roundsIn are those of the other cluster: the repository may serve both directions.
+// roundsIn are those of the pair: the repository may serve both directions, and several
+// targets.
 func (x *run) roundsIn(ctx context.Context, r snapshot.Rounds) ([]snapshot.SealedRound, error) {
 	sealed, err := r.Recoverable(ctx, x.s.Spec.Application)
 	if err != nil {
 		return nil, fmt.Errorf("list the rounds of %s: %w", x.s.Spec.Application, err)
 	}
-	return slices.DeleteFunc(sealed, func(s snapshot.SealedRound) bool { return s.SaysCluster() == x.ClusterID }), nil
+	return slices.DeleteFunc(sealed, func(s snapshot.SealedRound) bool {
+		cluster, pair := s.Says()
+		return cluster == x.ClusterID || pair != "" && pair != x.s.Spec.PairID
+	}), nil
 }
 
 // trusted reads a round that the pair's source sealed for this application.

@@ -128,7 +128,7 @@ func (x *run) observe(ctx context.Context) (migrate.ObservedStandby, error) {
 		Drill:       x.s.Spec.Drill != nil,
 		RoundChosen: x.has(conditionActivating), Raised: x.raised(),
 		Begun:       x.s.Status.Bringing == x.s.Spec.Round && (x.s.Status.Activating == (x.s.Spec.Activation != nil) || bringing(x.s)),
-		HandingOver: x.has(conditionHandingOver), Here: x.s.Here(),
+		HandingOver: x.has(conditionHandingOver), Here: x.s.Here(), Superseded: x.superseded(),
 	}
 	if a := x.s.Spec.Activation; a != nil {
 		o.Activate, o.Planned = !a.Planned, a.Planned

@@ -60,11 +60,15 @@ func (c Client) Redeem(ctx context.Context, t pairing.Token, r pairing.RedeemReq
 		return pairing.Redeemed{}, err
 	}
 	defer conn.Close() //nolint:errcheck // nothing is lost with a connection that has answered
-	answer, err := godwitv1.NewPairingServiceClient(conn).Redeem(ctx, &godwitv1.RedeemRequest{
+	request := &godwitv1.RedeemRequest{
 		TokenId: r.TokenID, Secret: []byte(r.Secret.Reveal()),
 		ClusterId: r.ClusterID, ClusterName: r.ClusterName, Namespace: r.Namespace, Name: r.Name,
 		ReturnToken: r.Return.Reveal(), CertificateRequest: r.CertificateRequest, SealingKey: r.SealingPublicKey,
-	})
+	}
+	if s := r.Shared; s != nil {
+		request.SharedRepository = &godwitv1.SharedRepository{Prefix: s.Prefix, Password: s.Password.Reveal(), EpochSeed: []byte(s.EpochSeed.Reveal())}
+	}
+	answer, err := godwitv1.NewPairingServiceClient(conn).Redeem(ctx, request)
 	if err != nil {
 		return pairing.Redeemed{}, err
 	}

@@ -170,12 +170,18 @@ func (s *Server) Redeem(ctx context.Context, r *godwitv1.RedeemRequest) (*godwit
 		log.Warn("token refused", "reason", "too many tries")
 		return nil, err
 	}
-	answer, err := s.issuer.Redeem(ctx, pairing.RedeemRequest{
+	request := pairing.RedeemRequest{
 		TokenID: r.GetTokenId(), Secret: pairing.Secret(r.GetSecret()),
 		ClusterID: r.GetClusterId(), ClusterName: r.GetClusterName(), Namespace: r.GetNamespace(),
 		Name: r.GetName(), Return: pairing.Secret(r.GetReturnToken()),
 		CertificateRequest: r.GetCertificateRequest(), SealingPublicKey: r.GetSealingKey(),
-	})
+	}
+	if shared := r.GetSharedRepository(); shared != nil {
+		request.Shared = &pairing.SharedRepository{
+			Prefix: shared.GetPrefix(), Password: pairing.Secret(shared.GetPassword()), EpochSeed: pairing.Secret(shared.GetEpochSeed()),
+		}
+	}
+	answer, err := s.issuer.Redeem(ctx, request)
 	if err != nil {
 		log.Warn("token refused", "reason", err.Error())
 		return nil, strangerStatus(err)

@@ -55,16 +55,20 @@ func (a App) Data() Tree {
 	return Tree{Namespace: a.Namespace, Where: "deployment/vault", Folder: "/data"}
 }
 
-// Start brings the application up in the source, complete with its data.
-func (g *Ground) Start(ctx context.Context, a App) error {
+// AddKinds installs the kind of the applications' custom resource in a cluster, as its
+// administrator does: no Migration brings it.
+func AddKinds(ctx context.Context, c Cluster) error {
 	kinds, err := manifests.ReadFile("manifests/crd.yaml")
 	if err != nil {
 		return err
 	}
-	// The kind of the application's custom resource is installed in a cluster
-	// by its administrator, not by a Migration.
+	return c.Apply(ctx, kinds)
+}
+
+// Start brings the application up in the source, complete with its data.
+func (g *Ground) Start(ctx context.Context, a App) error {
 	for _, c := range []Cluster{g.Source, g.Target} {
-		if err := c.Apply(ctx, kinds); err != nil {
+		if err := AddKinds(ctx, c); err != nil {
 			return err
 		}
 	}

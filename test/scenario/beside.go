@@ -60,13 +60,13 @@ const (
 
 // installBeside is the chart without its pods: the daemons that these would run
 // run beside the cluster, with the pods' arguments and service accounts.
-func (g *Ground) installBeside(ctx context.Context) error {
+func (g *Ground) installBeside(ctx context.Context, clusters ...Cluster) error {
 	helm, err := Tool(ctx, g.Root, "helm")
 	if err != nil {
 		return err
 	}
 	each, eachCtx := errgroup.WithContext(ctx)
-	for _, c := range []Cluster{g.Source, g.Target} {
+	for _, c := range clusters {
 		b, err := g.sandbox.beside(ctx, c.Name)
 		if err != nil {
 			return err

@@ -109,6 +109,24 @@ func (g *Ground) raise(ctx context.Context, o Options) error {
 	return err
 }
 
+// AddTarget brings up another cluster without containers, with Godwit beside it, and
+// gives the ground that leads there from the same source. Its daemons reach their
+// cluster as long as ctx lasts.
+func (g *Ground) AddTarget(ctx context.Context, name string) (*Ground, error) {
+	if g.sandbox == nil || !g.sandbox.ControlPlane {
+		return nil, errors.New("another target is for the sandbox's control planes only")
+	}
+	clusters, err := g.sandbox.Up(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	there := &Ground{
+		Root: g.Root, Source: g.Source, Target: clusters[0], Store: g.Store, Godwit: g.Godwit, AppImage: g.AppImage, HookRunner: g.HookRunner,
+		Programs: g.Programs, Log: g.Log, sandbox: g.sandbox, refuse: g.refuse,
+	}
+	return there, there.installBeside(ctx, there.Target)
+}
+
 func (g *Ground) find(o Options) error {
 	if o.SourceKubeconfig == "" || o.TargetKubeconfig == "" {
 		return errors.New("two clusters of your own need two kubeconfigs: one is missing")

@@ -29,7 +29,7 @@ const (
 // chart and image, and waits until Godwit runs there.
 func (g *Ground) Install(ctx context.Context) error {
 	if g.sandbox != nil && g.sandbox.ControlPlane {
-		return g.installBeside(ctx)
+		return g.installBeside(ctx, g.Source, g.Target)
 	}
 	clusters := []Cluster{g.Source, g.Target}
 	helm, err := Tool(ctx, g.Root, "helm")

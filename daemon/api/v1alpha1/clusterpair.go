@@ -36,6 +36,11 @@ const (
 	// the same pairing. Where it is not set, the mode says so.
 	OptionBidirectional = "bidirectional"
 
+	// OptionRepositoryOf names another ClusterPair of the namespace, to another cluster,
+	// whose repository this one is to use: what both are sent is stored once. It counts
+	// when the pair is made.
+	OptionRepositoryOf = "repositoryof"
+
 	// ModeDisasterRecovery is the mode of pairs that serve both directions.
 	ModeDisasterRecovery = "DisasterRecovery"
 
@@ -72,7 +77,7 @@ type ClusterPairSpec struct {
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
 	Config *runtime.RawExtension `json:"config,omitempty"`
-	// Options are ip, port, token, backuplocation and mode.
+	// Options are ip, port, token, backuplocation, mode, bidirectional and repositoryof.
 	// +optional
 	Options map[string]string `json:"options,omitempty"`
 }
@@ -93,6 +98,10 @@ type ClusterPairStatus struct {
 	// PairID names the pair on both sides.
 	// +optional
 	PairID string `json:"pairID,omitempty"`
+	// Repository is the id of the pair that the repository was made for: another one
+	// where it is shared, and where the pair is the way back of another.
+	// +optional
+	Repository string `json:"repository,omitempty"`
 	// +optional
 	CertificateExpires *metav1.Time `json:"certificateExpires,omitempty"`
 	// Upkeep tells how the pair's repository is kept.

@@ -167,8 +167,9 @@ type MigrationScheduleSpec struct {
 	// +optional
 	// +kubebuilder:default=Keep
 	OnSuperseded SupersededPolicy `json:"onSuperseded,omitempty"`
-	// Continuous starts each run as soon as the last one has ended, instead of by
-	// the policy's times.
+	// Continuous starts each run as soon as the last one is sealed, instead of by the
+	// policy's times. The target brings one round forward at a time: no third run is
+	// started while two are under way.
 	// +optional
 	Continuous bool `json:"continuous,omitempty"`
 	// MinIntervalSeconds is the least time from the start of one continuous run to

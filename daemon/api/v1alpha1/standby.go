@@ -125,6 +125,10 @@ type StandbyActivation struct {
 	// it may take it back until the epoch is raised.
 	// +optional
 	Planned bool `json:"planned,omitempty"`
+	// TakeOver takes the application from whichever cluster has it, which is gone: what
+	// was written there is given up. Without it the one that was activated first keeps it.
+	// +optional
+	TakeOver bool `json:"takeOver,omitempty"`
 }
 
 // StandbyRollback says how to take a round back.

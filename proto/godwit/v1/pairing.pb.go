@@ -40,9 +40,12 @@ type RedeemRequest struct {
 	Name string `protobuf:"bytes,8,opt,name=name,proto3" json:"name,omitempty"`
 	// return_token is a token of the caller by which the target may pair the
 	// other way. It is never logged.
-	ReturnToken   string `protobuf:"bytes,9,opt,name=return_token,json=returnToken,proto3" json:"return_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ReturnToken string `protobuf:"bytes,9,opt,name=return_token,json=returnToken,proto3" json:"return_token,omitempty"`
+	// shared_repository is one that the caller has with another target already; where
+	// it is not set the target makes a repository for the pair.
+	SharedRepository *SharedRepository `protobuf:"bytes,10,opt,name=shared_repository,json=sharedRepository,proto3" json:"shared_repository,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *RedeemRequest) Reset() {
@@ -138,6 +141,75 @@ func (x *RedeemRequest) GetReturnToken() string {
 	return ""
 }
 
+func (x *RedeemRequest) GetSharedRepository() *SharedRepository {
+	if x != nil {
+		return x.SharedRepository
+	}
+	return nil
+}
+
+// SharedRepository is never logged.
+type SharedRepository struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Prefix   string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Password string                 `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	// epoch_seed is what the key of epochs comes from.
+	EpochSeed     []byte `protobuf:"bytes,3,opt,name=epoch_seed,json=epochSeed,proto3" json:"epoch_seed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SharedRepository) Reset() {
+	*x = SharedRepository{}
+	mi := &file_godwit_v1_pairing_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SharedRepository) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SharedRepository) ProtoMessage() {}
+
+func (x *SharedRepository) ProtoReflect() protoreflect.Message {
+	mi := &file_godwit_v1_pairing_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SharedRepository.ProtoReflect.Descriptor instead.
+func (*SharedRepository) Descriptor() ([]byte, []int) {
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SharedRepository) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *SharedRepository) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *SharedRepository) GetEpochSeed() []byte {
+	if x != nil {
+		return x.EpochSeed
+	}
+	return nil
+}
+
 type RedeemResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// pair_id names the pair on both sides.
@@ -162,7 +234,7 @@ type RedeemResponse struct {
 
 func (x *RedeemResponse) Reset() {
 	*x = RedeemResponse{}
-	mi := &file_godwit_v1_pairing_proto_msgTypes[1]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -174,7 +246,7 @@ func (x *RedeemResponse) String() string {
 func (*RedeemResponse) ProtoMessage() {}
 
 func (x *RedeemResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_pairing_proto_msgTypes[1]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -187,7 +259,7 @@ func (x *RedeemResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedeemResponse.ProtoReflect.Descriptor instead.
 func (*RedeemResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{1}
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *RedeemResponse) GetPairId() string {
@@ -268,7 +340,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_godwit_v1_pairing_proto_msgTypes[2]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -280,7 +352,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_pairing_proto_msgTypes[2]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -293,7 +365,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{2}
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{3}
 }
 
 type CheckResponse struct {
@@ -313,7 +385,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_godwit_v1_pairing_proto_msgTypes[3]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -325,7 +397,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_pairing_proto_msgTypes[3]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -338,7 +410,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{3}
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CheckResponse) GetClusterId() string {
@@ -393,7 +465,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_godwit_v1_pairing_proto_msgTypes[4]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -405,7 +477,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_pairing_proto_msgTypes[4]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -418,7 +490,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{4}
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RenewRequest) GetCertificateRequest() []byte {
@@ -441,7 +513,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_godwit_v1_pairing_proto_msgTypes[5]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -453,7 +525,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_pairing_proto_msgTypes[5]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -466,7 +538,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{5}
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RenewResponse) GetCertificate() []byte {
@@ -495,7 +567,7 @@ type RecoverRequest struct {
 
 func (x *RecoverRequest) Reset() {
 	*x = RecoverRequest{}
-	mi := &file_godwit_v1_pairing_proto_msgTypes[6]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +579,7 @@ func (x *RecoverRequest) String() string {
 func (*RecoverRequest) ProtoMessage() {}
 
 func (x *RecoverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_pairing_proto_msgTypes[6]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +592,7 @@ func (x *RecoverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverRequest.ProtoReflect.Descriptor instead.
 func (*RecoverRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{6}
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RecoverRequest) GetCertificate() []byte {
@@ -548,7 +620,7 @@ type RecoverResponse struct {
 
 func (x *RecoverResponse) Reset() {
 	*x = RecoverResponse{}
-	mi := &file_godwit_v1_pairing_proto_msgTypes[7]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -560,7 +632,7 @@ func (x *RecoverResponse) String() string {
 func (*RecoverResponse) ProtoMessage() {}
 
 func (x *RecoverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_pairing_proto_msgTypes[7]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -573,7 +645,7 @@ func (x *RecoverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverResponse.ProtoReflect.Descriptor instead.
 func (*RecoverResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{7}
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RecoverResponse) GetCertificate() []byte {
@@ -600,7 +672,7 @@ type ReplacePasswordRequest struct {
 
 func (x *ReplacePasswordRequest) Reset() {
 	*x = ReplacePasswordRequest{}
-	mi := &file_godwit_v1_pairing_proto_msgTypes[8]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -612,7 +684,7 @@ func (x *ReplacePasswordRequest) String() string {
 func (*ReplacePasswordRequest) ProtoMessage() {}
 
 func (x *ReplacePasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_pairing_proto_msgTypes[8]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -625,7 +697,7 @@ func (x *ReplacePasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplacePasswordRequest.ProtoReflect.Descriptor instead.
 func (*ReplacePasswordRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{8}
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ReplacePasswordRequest) GetRepositoryPassword() string {
@@ -643,7 +715,7 @@ type ReplacePasswordResponse struct {
 
 func (x *ReplacePasswordResponse) Reset() {
 	*x = ReplacePasswordResponse{}
-	mi := &file_godwit_v1_pairing_proto_msgTypes[9]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +727,7 @@ func (x *ReplacePasswordResponse) String() string {
 func (*ReplacePasswordResponse) ProtoMessage() {}
 
 func (x *ReplacePasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_pairing_proto_msgTypes[9]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +740,7 @@ func (x *ReplacePasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplacePasswordResponse.ProtoReflect.Descriptor instead.
 func (*ReplacePasswordResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{9}
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{10}
 }
 
 type ReplaceSealingKeyRequest struct {
@@ -688,7 +760,7 @@ type ReplaceSealingKeyRequest struct {
 
 func (x *ReplaceSealingKeyRequest) Reset() {
 	*x = ReplaceSealingKeyRequest{}
-	mi := &file_godwit_v1_pairing_proto_msgTypes[10]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -700,7 +772,7 @@ func (x *ReplaceSealingKeyRequest) String() string {
 func (*ReplaceSealingKeyRequest) ProtoMessage() {}
 
 func (x *ReplaceSealingKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_pairing_proto_msgTypes[10]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -713,7 +785,7 @@ func (x *ReplaceSealingKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceSealingKeyRequest.ProtoReflect.Descriptor instead.
 func (*ReplaceSealingKeyRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{10}
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReplaceSealingKeyRequest) GetSealingKey() []byte {
@@ -752,7 +824,7 @@ type ReplaceSealingKeyResponse struct {
 
 func (x *ReplaceSealingKeyResponse) Reset() {
 	*x = ReplaceSealingKeyResponse{}
-	mi := &file_godwit_v1_pairing_proto_msgTypes[11]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +836,7 @@ func (x *ReplaceSealingKeyResponse) String() string {
 func (*ReplaceSealingKeyResponse) ProtoMessage() {}
 
 func (x *ReplaceSealingKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_pairing_proto_msgTypes[11]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +849,7 @@ func (x *ReplaceSealingKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaceSealingKeyResponse.ProtoReflect.Descriptor instead.
 func (*ReplaceSealingKeyResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{11}
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{12}
 }
 
 type LeaveRequest struct {
@@ -788,7 +860,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_godwit_v1_pairing_proto_msgTypes[12]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -800,7 +872,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_pairing_proto_msgTypes[12]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -813,7 +885,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{12}
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{13}
 }
 
 type LeaveResponse struct {
@@ -824,7 +896,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_godwit_v1_pairing_proto_msgTypes[13]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -836,7 +908,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_godwit_v1_pairing_proto_msgTypes[13]
+	mi := &file_godwit_v1_pairing_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -849,14 +921,14 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{13}
+	return file_godwit_v1_pairing_proto_rawDescGZIP(), []int{14}
 }
 
 var File_godwit_v1_pairing_proto protoreflect.FileDescriptor
 
 const file_godwit_v1_pairing_proto_rawDesc = "" +
 	"\n" +
-	"\x17godwit/v1/pairing.proto\x12\tgodwit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x02\n" +
+	"\x17godwit/v1/pairing.proto\x12\tgodwit.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\x02\n" +
 	"\rRedeemRequest\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\fR\x06secret\x12\x1d\n" +
@@ -868,7 +940,14 @@ const file_godwit_v1_pairing_proto_rawDesc = "" +
 	"\vsealing_key\x18\a \x01(\fR\n" +
 	"sealingKey\x12\x12\n" +
 	"\x04name\x18\b \x01(\tR\x04name\x12!\n" +
-	"\freturn_token\x18\t \x01(\tR\vreturnToken\"\xe8\x02\n" +
+	"\freturn_token\x18\t \x01(\tR\vreturnToken\x12H\n" +
+	"\x11shared_repository\x18\n" +
+	" \x01(\v2\x1b.godwit.v1.SharedRepositoryR\x10sharedRepository\"e\n" +
+	"\x10SharedRepository\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x1a\n" +
+	"\bpassword\x18\x02 \x01(\tR\bpassword\x12\x1d\n" +
+	"\n" +
+	"epoch_seed\x18\x03 \x01(\fR\tepochSeed\"\xe8\x02\n" +
 	"\x0eRedeemResponse\x12\x17\n" +
 	"\apair_id\x18\x01 \x01(\tR\x06pairId\x12 \n" +
 	"\vcertificate\x18\x02 \x01(\fR\vcertificate\x12\x1c\n" +
@@ -937,45 +1016,47 @@ func file_godwit_v1_pairing_proto_rawDescGZIP() []byte {
 	return file_godwit_v1_pairing_proto_rawDescData
 }
 
-var file_godwit_v1_pairing_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_godwit_v1_pairing_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_godwit_v1_pairing_proto_goTypes = []any{
 	(*RedeemRequest)(nil),             // 0: godwit.v1.RedeemRequest
-	(*RedeemResponse)(nil),            // 1: godwit.v1.RedeemResponse
-	(*CheckRequest)(nil),              // 2: godwit.v1.CheckRequest
-	(*CheckResponse)(nil),             // 3: godwit.v1.CheckResponse
-	(*RenewRequest)(nil),              // 4: godwit.v1.RenewRequest
-	(*RenewResponse)(nil),             // 5: godwit.v1.RenewResponse
-	(*RecoverRequest)(nil),            // 6: godwit.v1.RecoverRequest
-	(*RecoverResponse)(nil),           // 7: godwit.v1.RecoverResponse
-	(*ReplacePasswordRequest)(nil),    // 8: godwit.v1.ReplacePasswordRequest
-	(*ReplacePasswordResponse)(nil),   // 9: godwit.v1.ReplacePasswordResponse
-	(*ReplaceSealingKeyRequest)(nil),  // 10: godwit.v1.ReplaceSealingKeyRequest
-	(*ReplaceSealingKeyResponse)(nil), // 11: godwit.v1.ReplaceSealingKeyResponse
-	(*LeaveRequest)(nil),              // 12: godwit.v1.LeaveRequest
-	(*LeaveResponse)(nil),             // 13: godwit.v1.LeaveResponse
-	(*timestamppb.Timestamp)(nil),     // 14: google.protobuf.Timestamp
+	(*SharedRepository)(nil),          // 1: godwit.v1.SharedRepository
+	(*RedeemResponse)(nil),            // 2: godwit.v1.RedeemResponse
+	(*CheckRequest)(nil),              // 3: godwit.v1.CheckRequest
+	(*CheckResponse)(nil),             // 4: godwit.v1.CheckResponse
+	(*RenewRequest)(nil),              // 5: godwit.v1.RenewRequest
+	(*RenewResponse)(nil),             // 6: godwit.v1.RenewResponse
+	(*RecoverRequest)(nil),            // 7: godwit.v1.RecoverRequest
+	(*RecoverResponse)(nil),           // 8: godwit.v1.RecoverResponse
+	(*ReplacePasswordRequest)(nil),    // 9: godwit.v1.ReplacePasswordRequest
+	(*ReplacePasswordResponse)(nil),   // 10: godwit.v1.ReplacePasswordResponse
+	(*ReplaceSealingKeyRequest)(nil),  // 11: godwit.v1.ReplaceSealingKeyRequest
+	(*ReplaceSealingKeyResponse)(nil), // 12: godwit.v1.ReplaceSealingKeyResponse
+	(*LeaveRequest)(nil),              // 13: godwit.v1.LeaveRequest
+	(*LeaveResponse)(nil),             // 14: godwit.v1.LeaveResponse
+	(*timestamppb.Timestamp)(nil),     // 15: google.protobuf.Timestamp
 }
 var file_godwit_v1_pairing_proto_depIdxs = []int32{
-	14, // 0: godwit.v1.CheckResponse.certificate_expires:type_name -> google.protobuf.Timestamp
-	0,  // 1: godwit.v1.PairingService.Redeem:input_type -> godwit.v1.RedeemRequest
-	2,  // 2: godwit.v1.PairingService.Check:input_type -> godwit.v1.CheckRequest
-	4,  // 3: godwit.v1.PairingService.Renew:input_type -> godwit.v1.RenewRequest
-	6,  // 4: godwit.v1.PairingService.Recover:input_type -> godwit.v1.RecoverRequest
-	8,  // 5: godwit.v1.PairingService.ReplacePassword:input_type -> godwit.v1.ReplacePasswordRequest
-	10, // 6: godwit.v1.PairingService.ReplaceSealingKey:input_type -> godwit.v1.ReplaceSealingKeyRequest
-	12, // 7: godwit.v1.PairingService.Leave:input_type -> godwit.v1.LeaveRequest
-	1,  // 8: godwit.v1.PairingService.Redeem:output_type -> godwit.v1.RedeemResponse
-	3,  // 9: godwit.v1.PairingService.Check:output_type -> godwit.v1.CheckResponse
-	5,  // 10: godwit.v1.PairingService.Renew:output_type -> godwit.v1.RenewResponse
-	7,  // 11: godwit.v1.PairingService.Recover:output_type -> godwit.v1.RecoverResponse
-	9,  // 12: godwit.v1.PairingService.ReplacePassword:output_type -> godwit.v1.ReplacePasswordResponse
-	11, // 13: godwit.v1.PairingService.ReplaceSealingKey:output_type -> godwit.v1.ReplaceSealingKeyResponse
-	13, // 14: godwit.v1.PairingService.Leave:output_type -> godwit.v1.LeaveResponse
-	8,  // [8:15] is the sub-list for method output_type
-	1,  // [1:8] is the sub-list for method input_type
-	1,  // [1:1] is the sub-list for extension type_name
-	1,  // [1:1] is the sub-list for extension extendee
-	0,  // [0:1] is the sub-list for field type_name
+	1,  // 0: godwit.v1.RedeemRequest.shared_repository:type_name -> godwit.v1.SharedRepository
+	15, // 1: godwit.v1.CheckResponse.certificate_expires:type_name -> google.protobuf.Timestamp
+	0,  // 2: godwit.v1.PairingService.Redeem:input_type -> godwit.v1.RedeemRequest
+	3,  // 3: godwit.v1.PairingService.Check:input_type -> godwit.v1.CheckRequest
+	5,  // 4: godwit.v1.PairingService.Renew:input_type -> godwit.v1.RenewRequest
+	7,  // 5: godwit.v1.PairingService.Recover:input_type -> godwit.v1.RecoverRequest
+	9,  // 6: godwit.v1.PairingService.ReplacePassword:input_type -> godwit.v1.ReplacePasswordRequest
+	11, // 7: godwit.v1.PairingService.ReplaceSealingKey:input_type -> godwit.v1.ReplaceSealingKeyRequest
+	13, // 8: godwit.v1.PairingService.Leave:input_type -> godwit.v1.LeaveRequest
+	2,  // 9: godwit.v1.PairingService.Redeem:output_type -> godwit.v1.RedeemResponse
+	4,  // 10: godwit.v1.PairingService.Check:output_type -> godwit.v1.CheckResponse
+	6,  // 11: godwit.v1.PairingService.Renew:output_type -> godwit.v1.RenewResponse
+	8,  // 12: godwit.v1.PairingService.Recover:output_type -> godwit.v1.RecoverResponse
+	10, // 13: godwit.v1.PairingService.ReplacePassword:output_type -> godwit.v1.ReplacePasswordResponse
+	12, // 14: godwit.v1.PairingService.ReplaceSealingKey:output_type -> godwit.v1.ReplaceSealingKeyResponse
+	14, // 15: godwit.v1.PairingService.Leave:output_type -> godwit.v1.LeaveResponse
+	9,  // [9:16] is the sub-list for method output_type
+	2,  // [2:9] is the sub-list for method input_type
+	2,  // [2:2] is the sub-list for extension type_name
+	2,  // [2:2] is the sub-list for extension extendee
+	0,  // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_godwit_v1_pairing_proto_init() }
@@ -989,7 +1070,7 @@ func file_godwit_v1_pairing_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_godwit_v1_pairing_proto_rawDesc), len(file_godwit_v1_pairing_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

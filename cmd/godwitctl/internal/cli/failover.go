@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -20,8 +21,8 @@ import (
 // failoverFlags are the flags of perform failover.
 type failoverFlags struct {
 	reference, to string
-	// skip leaves the source alone.
-	dryRun, wait, skip bool
+	// skip leaves the source alone; takeOver takes it from whichever cluster has it.
+	dryRun, wait, skip, takeOver bool
 	// include and exclude choose of the namespaces.
 	include, exclude []string
 }
@@ -60,6 +61,7 @@ Example:
 	flags.StringVar(&f.to, "to", "", "On the target: round to go by, as get recoverypoints shows it; the source is asked nothing")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "Only say what it would do")
 	flags.BoolVar(&f.wait, "wait", true, "Show how it fares until the application is up")
+	flags.BoolVar(&f.takeOver, "take-over", false, "On the target: take it from the cluster that was activated before, which is gone; the source is asked nothing")
 	flags.BoolVar(&f.skip, "skip-source-operations", false, "On the target: ask nothing of the source, which may be gone")
 	addNamespaceFlags(flags, &f.include, &f.exclude)
 	perform.AddCommand(cmd, newFailback(s))
@@ -106,7 +108,7 @@ func (s *session) failoverHere(ctx context.Context, c client.WithWatch, f failov
 	if err != nil {
 		return err
 	}
-	asks := copied != nil && !f.skip && f.to == "" && standby.Spec.Activation == nil
+	asks := copied != nil && !f.skip && !f.takeOver && f.to == "" && standby.Spec.Activation == nil
 	if asks {
 		err = s.out("The source is asked to stop %s and to move what is left: then nothing is lost. If it does not answer:", standby.Spec.Application)
 	}
@@ -147,7 +149,7 @@ func (s *session) activate(ctx context.Context, c client.WithWatch, standby *api
 	switch there := standby.Spec.Activation; {
 	case there == nil || there.Round != f.to && f.to != "" && !activating(standby):
 		before := standby.DeepCopy()
-		standby.Spec.Activation = &api.StandbyActivation{Round: f.to}
+		standby.Spec.Activation = &api.StandbyActivation{Round: f.to, TakeOver: f.takeOver}
 		if err := c.Patch(ctx, standby, client.MergeFrom(before)); err != nil {
 			return s.fail("activate Standby "+standby.Name, err)
 		}
@@ -321,7 +323,7 @@ func (s *session) awaitStandby(ctx context.Context, c client.WithWatch, standby 
 				}
 			}
 			var err error
-			up, by, err = activated(now)
+			up, by, err = activated(now, standby.Generation)
 			return up || err != nil, err
 		},
 	}
@@ -344,11 +346,12 @@ func (s *session) awaitStandby(ctx context.Context, c client.WithWatch, standby 
 }
 
 // activated reports whether the application is up, and by which round; an error says
-// that it will not be.
-func activated(s *api.Standby) (up bool, by string, err error) {
+// that it will not be. What was said of a wish of before the generation does not count.
+func activated(s *api.Standby, generation int64) (up bool, by string, err error) {
+	raised := meta.FindStatusCondition(s.Status.Conditions, "EpochRaised")
 	switch {
-	case meta.IsStatusConditionFalse(s.Status.Conditions, "EpochRaised"):
-		return false, "", fmt.Errorf("failover of %s failed: %s", s.Spec.Application, s.Status.Message)
+	case raised != nil && raised.Status == metav1.ConditionFalse && raised.ObservedGeneration >= generation:
+		return false, "", fmt.Errorf("failover of %s failed: %s: go there, or, if that cluster is gone, take it over with --take-over", s.Spec.Application, raised.Message)
 	case s.Status.Activating && s.Status.Phase == api.StandbyFailed:
 		return false, "", fmt.Errorf("failover of %s failed: %s: name an older round with --to", s.Spec.Application, s.Status.Message)
 	case s.Status.Activating && s.Status.Phase == api.StandbyReady:
