@@ -212,16 +212,21 @@ func nextOfRun(o Observed) Action {
 		return Action{Kind: StopSource}
 	case !o.Sealed:
 		return nextVolumes(o)
-	case o.AheadOnTarget != "" && !o.Begun:
-		return wait(ReasonTurn, "round sealed; the target is not done with Migration %s of the same application: it is told of this round after that", o.AheadOnTarget)
-	}
-	if a := nextHook(o, PostBackup, PreRestore); a.Kind != "" && !o.Begun {
-		return a
-	}
-	if !o.Begun {
-		return Action{Kind: BeginTarget}
+	case !o.Begun:
+		return nextOfSealed(o)
 	}
 	return nextTarget(o)
+}
+
+// nextOfSealed tells the target of a round, once it is done with the one before.
+func nextOfSealed(o Observed) Action {
+	if o.AheadOnTarget != "" {
+		return wait(ReasonTurn, "round sealed; the target is not done with Migration %s of the same application: it is told of this round after that", o.AheadOnTarget)
+	}
+	if a := nextHook(o, PostBackup, PreRestore); a.Kind != "" {
+		return a
+	}
+	return Action{Kind: BeginTarget}
 }
 
 func nextEnded(o Observed) Action {

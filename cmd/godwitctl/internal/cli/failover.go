@@ -86,6 +86,9 @@ func (s *session) failover(ctx context.Context, f failoverFlags) error {
 	return s.failoverHere(ctx, c, f, schedule)
 }
 
+// asksSource is true where the source is to stop the application first, if it answers.
+func (f failoverFlags) asksSource() bool { return !f.skip && !f.takeOver && f.to == "" }
+
 // failoverHere brings an application up on this cluster, its target.
 func (s *session) failoverHere(ctx context.Context, c client.WithWatch, f failoverFlags, copied *api.MigrationSchedule) error {
 	reference := f.reference
@@ -108,7 +111,7 @@ func (s *session) failoverHere(ctx context.Context, c client.WithWatch, f failov
 	if err != nil {
 		return err
 	}
-	asks := copied != nil && !f.skip && !f.takeOver && f.to == "" && standby.Spec.Activation == nil
+	asks := copied != nil && f.asksSource() && standby.Spec.Activation == nil
 	if asks {
 		err = s.out("The source is asked to stop %s and to move what is left: then nothing is lost. If it does not answer:", standby.Spec.Application)
 	}
