@@ -159,6 +159,8 @@ func TestNextStandby(t *testing.T) {
 		"another round":                  {func(o *migrate.ObservedStandby) { o.Ready, o.Tidy, o.Begun = true, true, false }, migrate.StartRound},
 		"a stage ends with its volumes":  {func(o *migrate.ObservedStandby) { o.Stage, o.Volumes = true, []migrate.StandbyVolume{held} }, migrate.TidyUp},
 		"a stage brings them first":      {func(o *migrate.ObservedStandby) { o.Stage, o.Volumes = true, []migrate.StandbyVolume{{}} }, migrate.BringForward},
+		"too late to activate":           {func(o *migrate.ObservedStandby) { o.Activate, o.Superseded = true, true }, migrate.RefuseActivation},
+		"a round is chosen":              {func(o *migrate.ObservedStandby) { o.Activate = true }, migrate.ChooseRound},
 		"cancelled":                      {func(o *migrate.ObservedStandby) { o.Cancel, o.Failed = true, true }, migrate.GoBack},
 		"cancelled while handing over":   {func(o *migrate.ObservedStandby) { o.Cancel, o.HandingOver = true, true }, migrate.Dismiss},
 		"deleted stage goes whole":       {func(o *migrate.ObservedStandby) { o.Deleting, o.Stage, o.Ready, o.Tidy = true, true, true, true }, migrate.TakeBack},

@@ -125,6 +125,52 @@ func TestActivateWhatIsHere(t *testing.T) {
 	}
 }
 
+// TestActivateWhatAnotherHas asks to activate an application that another target has:
+// the wish is taken back and stays away when that one gives it back, and only taking it
+// over goes on.
+func TestActivateWhatAnotherHas(t *testing.T) {
+	t.Parallel()
+	m := newModel(t, 1)
+	m.reach(m.seal("r1", "a", "b"))
+	key, err := m.peer.EpochKey()
+	m.must(err)
+	raise := func(cluster, from string) {
+		t.Helper()
+		_, err := snapshot.Raise(t.Context(), m.memory, snapshot.RaiseRequest{App: "cms/cms", Cluster: cluster, From: from, Key: key, Now: time.Now})
+		m.must(err)
+	}
+	wish := func(a api.StandbyActivation) {
+		t.Helper()
+		s := m.standby()
+		// The API server counts what is wished for; this client does not.
+		s.Generation++
+		s.Spec.Activation = &a
+		m.must(m.client.Update(t.Context(), s))
+	}
+	raise("south", "east")
+	wish(api.StandbyActivation{})
+	m.settle(func() bool { return m.standby().Spec.Activation == nil })
+	if !told(m, "south") {
+		t.Error("nobody was told who has it")
+	}
+	raise("east", "south")
+	for range 10 {
+		m.step()
+	}
+	if s := m.standby(); s.Spec.Activation != nil || s.Status.Activating || handingOver(m) {
+		t.Fatalf("it was activated when the other one gave it back: %+v", s.Status)
+	}
+	raise("south", "east")
+	wish(api.StandbyActivation{TakeOver: true})
+	if got := m.chosen(); got != "r1" {
+		t.Errorf("round %s was taken over", got)
+	}
+	e, err := snapshot.EpochOf(t.Context(), m.memory, "cms/cms", key.Public().(ed25519.PublicKey))
+	if err != nil || e.Cluster != "west" {
+		t.Errorf("cluster %s has it: %v", e.Cluster, err)
+	}
+}
+
 func handingOver(m *model) bool {
 	for _, c := range m.standby().Status.Conditions {
 		if c.Type == conditionHandingOver {

@@ -136,7 +136,8 @@ func (x *run) lost(why error) error {
 		x.Events.Eventf(x.s, nil, corev1.EventTypeWarning, reasonSuperseded, "Activate", "it is not activated here: %v", why)
 	}
 	x.s.Status.Message, x.again = why.Error(), supersededWait
-	if a := x.s.Spec.Activation; a != nil && !a.Planned {
+	// What runs here by an activation without the store is not undone by itself.
+	if a := x.s.Spec.Activation; a != nil && !a.Planned && !x.has(conditionHandingOver) {
 		for _, condition := range []string{conditionActivating, conditionRaising} {
 			meta.RemoveStatusCondition(&x.s.Status.Conditions, condition)
 		}
