@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 const (
@@ -32,7 +33,8 @@ type BackupRequest struct {
 	// CheckpointEvery is how much work a run that is cut short loses.
 	CheckpointEvery CheckpointEvery
 	// Workers read and store at once; zero means 4. Each holds one buffer of
-	// 1 MiB, or of one chunk where that is larger.
+	// 1 MiB, or of one chunk where that is larger. No more of them read at a time than
+	// bring anything: the source's storage is its application's too.
 	Workers int
 	// Limiter bounds reading the source, a request being one read of at most
 	// 1 MiB or one chunk; nil bounds nothing.
@@ -84,6 +86,7 @@ func backup(ctx context.Context, r BackupRequest, s Store) (_ Image, _ Stats, er
 		return Image{}, Stats{}, err
 	}
 	b := &upload{source: r.Source, writer: w, workers: workers(r.Workers), limiter: r.Limiter, budget: r.Budget}
+	b.pace = newPace(b.workers, time.Now)
 	b.n.total.Add(reads(steps))
 	if steps, err = b.resume(ctx, r, steps); err != nil {
 		return Image{}, b.n.stats(), err

@@ -30,6 +30,7 @@ type upload struct {
 	workers     int
 	limiter     *Limiter
 	budget      *Budget
+	pace        *pace
 	checkpoints *checkpoints
 	n           counters
 }
@@ -156,7 +157,11 @@ func (u *upload) work(ctx context.Context, e Extent, buf []byte) error {
 	if err := u.limiter.Wait(ctx, e.Length, 1); err != nil {
 		return err
 	}
+	if err := u.pace.acquire(ctx); err != nil {
+		return err
+	}
 	n, err := u.source.ReadAt(buf, e.Offset)
+	u.pace.release(int64(n))
 	if n < len(buf) {
 		if err == nil || errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF

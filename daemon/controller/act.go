@@ -231,13 +231,10 @@ func (x *run) release(ctx context.Context) error {
 // settleBases releases what this round's snapshots replaced where there will be another
 // round, and drops all bases where the application has moved for good.
 func (x *run) settleBases(ctx context.Context) (bool, error) {
-	switch {
-	case x.keepsStandby():
-		return x.releaseStale(ctx)
-	case x.observed.Ended && !x.observed.Failed:
+	if x.observed.Ended && !x.observed.Failed && !x.keepsStandby() {
 		return x.dropBook(ctx)
 	}
-	return true, nil // What was there before this round is as good as it was.
+	return x.releaseStale(ctx)
 }
 
 // forget takes back what the target has of a Migration that failed, and drops

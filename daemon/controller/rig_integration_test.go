@@ -94,7 +94,7 @@ func newRig(t *testing.T) *rig {
 		PairID: r.pairID, Direction: pairing.Outgoing, ClusterID: "west", Scope: pairing.Scope{Namespaces: []string{r.ns}},
 		SealingKey: pairing.Secret(sealing.Seed()), RepositoryPassword: "password", RepositoryPrefix: "godwit/" + r.pairID + "/", Certificate: []byte("there"),
 	}
-	r.remote = remote{r.pairID: r.target}
+	r.remote = remote{r.pairID: r.target, "": r.target}
 	r.migrations = &controller.Migrations{
 		Client: r.client, Live: r.client, Peers: r.peers, Remote: r.remote, Locator: locator{}, Opener: opener{r.repository},
 		Snapshots: r.storage, Objects: objects(t), Events: events.NewFakeRecorder(10000), ClusterID: "east",
@@ -256,7 +256,7 @@ func (r *rig) left(m *api.Migration) []string {
 	return left
 }
 
-// remote leads to the targets by their pairs.
+// remote leads to the targets by their pairs; what has no name leads to all others.
 type remote map[string]*target
 
 func (remote) Join(context.Context, pairing.Token, string) (pairing.Peer, error) {
@@ -267,7 +267,7 @@ func (remote) Check(context.Context, pairing.Peer) (time.Time, string, error) {
 	return time.Time{}, "", nil
 }
 func (r remote) Target(_ context.Context, p pairing.Peer) (migrate.Target, error) {
-	return r[p.PairID], nil
+	return cmp.Or(r[p.PairID], r[""]), nil
 }
 func (remote) Leave(string) {}
 
