@@ -28,6 +28,9 @@ func planeTools() []tool {
 	}
 }
 
+// shell is what images have that bring none.
+func shell() tool { return tool{"busybox-static", []string{"/bin/busybox"}} }
+
 func tools() []tool {
 	return []tool{
 		{"containerd", []string{"containerd"}},
@@ -43,7 +46,7 @@ func tools() []tool {
 		{"xfsprogs", []string{"xfs_growfs"}},
 		{"e2fsprogs", []string{"mkfs.ext4"}},
 		{"e2fsprogs", []string{"resize2fs"}},
-		{"busybox-static", []string{"/bin/busybox"}},
+		shell(),
 		{"ca-certificates", []string{"/etc/ssl/certs/ca-certificates.crt"}},
 	}
 }
@@ -51,10 +54,19 @@ func tools() []tool {
 // EnsureTools installs what is missing on this machine and says which; without containers
 // (planeOnly) little is needed.
 func EnsureTools(ctx context.Context, planeOnly bool, progress io.Writer) error {
-	needed := tools()
 	if planeOnly {
-		needed = planeTools()
+		return ensure(ctx, planeTools(), progress)
 	}
+	return ensure(ctx, tools(), progress)
+}
+
+// EnsureBusybox installs the shell for images where it is missing: they are also made where
+// no cluster ever was.
+func EnsureBusybox(ctx context.Context, progress io.Writer) error {
+	return ensure(ctx, []tool{shell()}, progress)
+}
+
+func ensure(ctx context.Context, needed []tool, progress io.Writer) error {
 	missing := missingTools(needed)
 	if len(missing) == 0 {
 		return nil

@@ -81,6 +81,9 @@ func (s Sandbox) cook(ctx context.Context, r Recipe, cache, archive string) erro
 			}
 		}
 		if r.Busybox {
+			if err := debian.EnsureBusybox(ctx, s.Progress); err != nil {
+				return err
+			}
 			return image.Busybox(l, busybox)
 		}
 		return nil
