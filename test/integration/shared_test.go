@@ -15,7 +15,7 @@ import (
 // what was stored for the first is not stored again for the second, either of them can
 // bring it up, and only one of them does.
 func TestSharedRepository(t *testing.T) {
-	g, ctx := besideOthers(t)
+	g, ctx := ground(t)
 	app := scenario.Archive("shared")
 	must(t, g.Start(ctx, app))
 	must(t, g.Fill(ctx, app))
