@@ -88,8 +88,8 @@ func (s *SharedRepository) validate(pairID string) error {
 	return nil
 }
 
-// SharesWith lists the other pairs from this cluster that use p's repository.
-func SharesWith(ctx context.Context, peers PeerStore, p Peer) ([]Peer, error) {
+// Sharers lists the other pairs from this cluster that use p's repository.
+func Sharers(ctx context.Context, peers PeerStore, p Peer) ([]Peer, error) {
 	all, err := peers.List(ctx, Outgoing)
 	if err != nil {
 		return nil, fmt.Errorf("list pairs: %w", err)
@@ -106,7 +106,7 @@ func SharesWith(ctx context.Context, peers PeerStore, p Peer) ([]Peer, error) {
 // replaceable refuses to replace what several pairs share: each target would have to be
 // told, and one that does not answer would keep the others from the new one.
 func replaceable(ctx context.Context, peers PeerStore, p Peer, what string) error {
-	others, err := SharesWith(ctx, peers, p)
+	others, err := Sharers(ctx, peers, p)
 	if err != nil || len(others) == 0 {
 		return err
 	}

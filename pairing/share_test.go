@@ -67,7 +67,7 @@ func TestSharedRepository(t *testing.T) {
 			t.Errorf("the %s signs epochs by a key of its own: %v", side, err)
 		}
 	}
-	if others, err := pairing.SharesWith(t.Context(), c.joiner.Peers, first); err != nil || len(others) != 1 || others[0].PairID != second.PairID {
+	if others, err := pairing.Sharers(t.Context(), c.joiner.Peers, first); err != nil || len(others) != 1 || others[0].PairID != second.PairID {
 		t.Errorf("the first pair shares with %v: %v", others, err)
 	}
 	for name, p := range map[string]pairing.Peer{"owner": first, "sharer": second} {

@@ -326,7 +326,7 @@ func partProblem(o Observed) Action {
 const ReasonTurn = "WaitsForItsTurn"
 
 func waitForTurn(o Observed) Action {
-	return wait(ReasonTurn, "Migration %s of the same application is under way: this one goes on when it has ended and left nothing behind", o.Ahead)
+	return wait(ReasonTurn, "Migration %s of the same application is under way: this one goes on when it is out of the way", o.Ahead)
 }
 
 // pairsReady is true once all pairs that the Migration names can be used. The

@@ -119,7 +119,12 @@ func forget(ctx context.Context, t *testing.T, g *scenario.Ground, namespace, sc
 	defer cancel()
 	_, err := g.Source.Kubectl(ctx, "-n", namespace, "delete", "migrationschedule", schedule, "--cascade=foreground", "--ignore-not-found", "--timeout=60s")
 	must(t, err)
-	for _, c := range []scenario.Cluster{g.Target, g.Source} {
+	dropStandbies(ctx, t, namespace, g.Target, g.Source)
+}
+
+func dropStandbies(ctx context.Context, t *testing.T, namespace string, clusters ...scenario.Cluster) {
+	t.Helper()
+	for _, c := range clusters {
 		standbies, err := scenario.Standbies(ctx, c, namespace)
 		must(t, err)
 		for _, s := range standbies {

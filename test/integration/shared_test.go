@@ -99,12 +99,5 @@ func leaveShared(ctx context.Context, t *testing.T, g, south *scenario.Ground, n
 	defer cancel()
 	_, err := g.Source.Kubectl(ctx, "-n", namespace, "delete", "migrations.godwit.io", "--all", "--timeout=60s")
 	must(t, err)
-	for _, c := range []scenario.Cluster{g.Target, south.Target} {
-		standbies, err := scenario.Standbies(ctx, c, namespace)
-		must(t, err)
-		for _, s := range standbies {
-			_, err := c.Kubectl(ctx, "-n", scenario.Namespace, "delete", "standbies.godwit.io", s.Name, "--timeout=60s")
-			must(t, err)
-		}
-	}
+	dropStandbies(ctx, t, namespace, g.Target, south.Target)
 }
