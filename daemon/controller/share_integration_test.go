@@ -1,6 +1,7 @@
 package controller_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -135,4 +136,38 @@ func (r *rig) ready(pair string, status metav1.ConditionStatus) {
 	r.must(r.client.Get(r.t.Context(), client.ObjectKey{Namespace: r.ns, Name: pair}, &p))
 	meta.SetStatusCondition(&p.Status.Conditions, metav1.Condition{Type: api.ConditionReady, Status: status, Reason: "Said", Message: "by the test"})
 	r.must(r.client.Status().Update(r.t.Context(), &p))
+}
+
+// TestSharedRepositoryIsKeptOnce sees that of two pairs the one which the repository was
+// made for keeps it, asking each target about its own rounds only.
+func TestSharedRepositoryIsKeptOnce(t *testing.T) {
+	r := newRig(t)
+	r.south()
+	r.claim("data")
+	for _, pair := range []string{"west", "south"} {
+		s := &api.MigrationSchedule{ObjectMeta: metav1.ObjectMeta{Namespace: r.ns, Name: pair}}
+		s.Spec.Continuous = true
+		s.Spec.Template.Spec = api.MigrationSpec{ClusterPair: pair, Namespaces: []string{r.ns}}
+		s.Spec.RecoveryPoints = &api.RecoveryPointRetention{Last: 1}
+		r.must(r.client.Create(t.Context(), s))
+		var p api.ClusterPair
+		r.must(r.client.Get(t.Context(), client.ObjectKey{Namespace: r.ns, Name: pair}, &p))
+		p.Status.StorageStatus = api.ClusterPairStatusReady
+		r.must(r.client.Status().Update(t.Context(), &p))
+	}
+	for i := range 2 {
+		for _, pair := range []string{"west", "south"} {
+			r.now, r.storage.taken = r.now.Add(time.Minute), r.storage.taken.Add(time.Minute)
+			r.stage(fmt.Sprint(pair, i), stagedTo(pair))
+		}
+		time.Sleep(time.Second) // The API server tells Migrations apart by whole seconds.
+	}
+	maintained := 0
+	u := r.upkeep(keptOpener{opener{r.repository}, kept{repository: repository{Memory: r.repository}, maintained: &maintained}}, nil)
+	if got := r.keepBy(u, "south"); !strings.Contains(got.Message, "that of ClusterPair west") || got.Failing || maintained != 0 {
+		t.Errorf("the pair that shares it: %+v", got)
+	}
+	if got := r.keepBy(u, "west"); got.RemovedPoints != 2 || got.Points != 2 || got.Failing || maintained != 1 {
+		t.Errorf("the pair that it was made for: %+v", got)
+	}
 }

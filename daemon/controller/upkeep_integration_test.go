@@ -70,7 +70,12 @@ func (r *rig) upkeep(o keptOpener, answer error) *controller.Upkeep {
 
 func (r *rig) keep(u *controller.Upkeep) *api.RepositoryUpkeep {
 	r.t.Helper()
-	key := client.ObjectKey{Namespace: r.ns, Name: "west"}
+	return r.keepBy(u, "west")
+}
+
+func (r *rig) keepBy(u *controller.Upkeep, pair string) *api.RepositoryUpkeep {
+	r.t.Helper()
+	key := client.ObjectKey{Namespace: r.ns, Name: pair}
 	_, err := u.Reconcile(r.t.Context(), ctrl.Request{NamespacedName: key})
 	r.must(err)
 	var p api.ClusterPair

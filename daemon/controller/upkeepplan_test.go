@@ -60,6 +60,33 @@ func TestSuperfluous(t *testing.T) {
 	}
 }
 
+// TestSuperfluousByTarget sees that the rounds of one target neither count for another's
+// retention nor go by it.
+func TestSuperfluousByTarget(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	west, south := pointsEvery("a/a", 10, time.Minute, now), pointsEvery("a/a", 5, time.Hour, now.Add(-time.Second))
+	for i := range south {
+		south[i].Pair = "south"
+	}
+	v := upkeepView{
+		now: now, pair: "west", points: slices.Concat(west, south), inUse: map[snapshot.ImageID]bool{},
+		retention: map[line][]schedule.Retention{{"a/a", "west"}: {{Last: 2}}, {"a/a", "south"}: {{Last: 4}}},
+		reached:   map[line]string{{"a/a", "west"}: west[0].Round, {"a/a", "south"}: south[0].Round},
+	}
+	gone := map[string]int{}
+	for _, p := range v.superfluous() {
+		gone[p.Pair]++
+	}
+	if gone[""] != 8 || gone["south"] != 1 {
+		t.Errorf("of 10 and 5 rounds, of which 2 and 4 are kept, %d and %d go", gone[""], gone["south"])
+	}
+	delete(v.reached, line{"a/a", "south"})
+	if slices.ContainsFunc(v.superfluous(), func(p snapshot.RecoveryPoint) bool { return p.Pair == "south" }) {
+		t.Error("rounds go of a target of which nobody knows what it holds")
+	}
+}
+
 // TestOrphans finds what rounds left, and nothing else.
 func TestOrphans(t *testing.T) {
 	t.Parallel()
