@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,9 +14,9 @@ const (
 	// defaultFetches keeps two cores busy, and a store that is some tens of
 	// milliseconds away.
 	defaultFetches = 6
-	// windowSize bounds what one Fetch is asked for: enough to read packs in
-	// long runs, small enough to stop soon.
-	windowSize = 256 << 20
+	// defaultWindow is enough to read packs in long runs: each end of a window
+	// cuts those that are read then in two.
+	defaultWindow = 1 << 30
 	// zeroSize bounds one call to Zero, which cannot be cancelled.
 	zeroSize = 1 << 30
 )
@@ -32,7 +33,7 @@ type ApplyRequest struct {
 	From ImageID
 	// Volume, where it is set, is whose image To must be.
 	Volume Volume
-	// Workers fetch and write at once; zero means 6. Each holds some 12 MiB.
+	// Workers fetch and write at once; zero means 6. Each holds some 14 MiB.
 	Workers int
 	// Limiter bounds what is written to the sink and read of it, Budget the
 	// memory of the Workers, both together with whatever else goes by them.
@@ -49,6 +50,9 @@ type ApplyRequest struct {
 	Journal Journal
 	SinkID  string
 	Notice  func(string)
+	// Window is how many bytes of the volume are brought before they are made durable,
+	// read back and noted in the Journal; zero means 1 GiB.
+	Window int64
 }
 
 // Apply makes the sink hold the image To, writing only what differs from the
@@ -57,7 +61,7 @@ type ApplyRequest struct {
 //
 // ErrNoBase says that From is gone: an Apply without it is the answer.
 func Apply(ctx context.Context, r ApplyRequest, s Store) (Stats, error) {
-	d := &download{sink: r.Sink, verify: r.Verify, options: fetchOptions(r.Workers, r.Budget), limiter: r.Limiter}
+	d := &download{sink: r.Sink, verify: r.Verify, options: fetchOptions(r.Workers, r.Budget), limiter: r.Limiter, window: r.Window}
 	if err := d.apply(ctx, r, s); err != nil {
 		return d.n.stats(), fmt.Errorf("apply image %s: %w", r.To, err)
 	}
@@ -70,6 +74,7 @@ type download struct {
 	verify  VerifyMode
 	options FetchOptions
 	limiter *Limiter
+	window  int64
 	journal *journaled
 	to      Reader
 	n       counters
@@ -165,6 +170,7 @@ type window struct {
 
 // windows collects chunks in order of offset and sends them on in batches.
 type windows struct {
+	size int64
 	next window
 	send func(window) error
 }
@@ -176,7 +182,7 @@ func (w *windows) add(c Chunk) error {
 		w.next.chunks = append(w.next.chunks, c)
 	}
 	w.next.end = c.End()
-	if w.next.size += c.Length; w.next.size < windowSize {
+	if w.next.size += c.Length; w.next.size < w.size {
 		return nil
 	}
 	return w.flush()
@@ -198,7 +204,7 @@ func (d *download) run(ctx context.Context, plan func(context.Context, *windows)
 	found, written := make(chan window), make(chan window)
 	group.Go(func() error {
 		defer close(found)
-		w := &windows{send: func(w window) error { return handOn(running, found, w) }}
+		w := &windows{size: cmp.Or(d.window, defaultWindow), send: func(w window) error { return handOn(running, found, w) }}
 		if err := plan(running, w); err != nil {
 			return err
 		}
@@ -249,21 +255,21 @@ func (d *download) write(ctx context.Context, w window) error {
 	if err := d.clear(ctx, w.zeros); err != nil {
 		return err
 	}
-	fetched, err := d.to.Fetch(ctx, w.chunks, d.options, func(c Chunk, b []byte) error {
-		if int64(len(b)) != c.Length {
-			return fmt.Errorf("chunk at %d has %d bytes, not %d: %w", c.Offset, len(b), c.Length, ErrCorrupt)
+	fetched, err := d.to.Fetch(ctx, w.chunks, d.options, func(e Extent, b []byte) error {
+		if int64(len(b)) != e.Length {
+			return fmt.Errorf("the chunks at %d have %d bytes, not %d: %w", e.Offset, len(b), e.Length, ErrCorrupt)
 		}
-		if err := d.limiter.Wait(ctx, c.Length, 1); err != nil {
+		if err := d.limiter.Wait(ctx, e.Length, 1); err != nil {
 			return err
 		}
-		if n, err := d.sink.WriteAt(b, c.Offset); err != nil || n != len(b) {
+		if n, err := d.sink.WriteAt(b, e.Offset); err != nil || n != len(b) {
 			if err == nil {
 				err = io.ErrShortWrite
 			}
-			return fmt.Errorf("write %d bytes at %d: %w", len(b), c.Offset, err)
+			return fmt.Errorf("write %d bytes at %d: %w", len(b), e.Offset, err)
 		}
-		d.n.written.Add(c.Length)
-		d.n.done.Add(c.Length)
+		d.n.written.Add(e.Length)
+		d.n.done.Add(e.Length)
 		return nil
 	})
 	d.n.fetched.Add(fetched)

@@ -54,9 +54,9 @@ type Reader interface {
 	// Chunks of one segment, in order of offset.
 	Chunks(ctx context.Context, s Segment) ([]Chunk, error)
 	// Fetch reads chunks in whatever order is fastest, checks each against its
-	// id (ErrCorrupt), and calls emit for each, from several goroutines; the
-	// buffer is only lent.
-	Fetch(ctx context.Context, chunks []Chunk, o FetchOptions, emit func(Chunk, []byte) error) (fetched int64, err error)
+	// id (ErrCorrupt), and calls emit for all of them, several at once where they
+	// follow each other, from several goroutines; the buffer is only lent.
+	Fetch(ctx context.Context, chunks []Chunk, o FetchOptions, emit func(Extent, []byte) error) (fetched int64, err error)
 	// Close frees what the Reader holds.
 	Close() error
 }

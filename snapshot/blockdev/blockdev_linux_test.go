@@ -297,7 +297,8 @@ func cached(t *testing.T, path string) int {
 // TestReadsPastTheCache changes a disk behind a device, and looks whether pages
 // of a file are left in the cache: a read-back must see the disk.
 func TestReadsPastTheCache(t *testing.T) {
-	path := file(t, 4<<20)
+	// Not whole sectors, which are written past the cache.
+	path := file(t, 4<<20+100)
 	sink, err := OpenSink(path)
 	if err != nil {
 		t.Fatal(err)
@@ -340,6 +341,39 @@ func TestReadsPastTheCache(t *testing.T) {
 	}
 	if got := read(); got != 9 {
 		t.Errorf("the device was read from the cache: %d", got)
+	}
+}
+
+// TestWritesPastTheCache writes a file whose file system says how to go around the page
+// cache, in parts that are no whole sectors too, and looks at what is cached.
+func TestWritesPastTheCache(t *testing.T) {
+	const size = 4 << 20
+	path := file(t, size)
+	sink, err := OpenSink(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sink.Close() }()
+	if sink.align == 1 {
+		t.Skip("the file system of the temporary folder does not say how to go around the page cache")
+	}
+	want := make([]byte, size)
+	for _, at := range []int64{0, 1 << 20, 3<<20 + 100, size - 7} {
+		part := bytes.Repeat([]byte{byte(at>>20) + 1}, int(min(300<<10, size-at)))
+		copy(want[at:], part)
+		if n, err := sink.WriteAt(part, at); err != nil || n != len(part) {
+			t.Fatalf("%d bytes written at %d: %v", n, at, err)
+		}
+	}
+	if n := cached(t, path); n > 0 {
+		t.Errorf("%d pages are cached", n)
+	}
+	got := make([]byte, size)
+	if _, err := sink.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the sink reads something else than was written (%v)", err)
+	}
+	if got, err = os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the file has %d bytes, and other ones than were written (%v)", len(got), err)
 	}
 }
 

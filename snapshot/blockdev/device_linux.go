@@ -56,7 +56,7 @@ func (d *device) measure() error {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		d.size = st.Size
-		return nil
+		return d.passCache(fd)
 	case unix.S_IFBLK:
 		d.block = true
 	default:
@@ -71,14 +71,41 @@ func (d *device) measure() error {
 	if err != nil {
 		return &os.PathError{Op: "find the sector size of", Path: d.path, Err: err}
 	}
+	return d.direct(int64(sector))
+}
+
+// direct turns the page cache off, where the kernel lets us.
+func (d *device) direct(align int64) error {
+	status, err := unix.FcntlInt(d.file.Fd(), unix.F_GETFL, 0)
+	if err != nil {
+		return &os.PathError{Op: "read the flags of", Path: d.path, Err: err}
+	}
+	if _, err := unix.FcntlInt(d.file.Fd(), unix.F_SETFL, status|unix.O_DIRECT); err == nil {
+		d.align = align
+	}
+	return nil
+}
+
+// passCache writes a file around the page cache, where its file system says how: what
+// is written is to be on the disk at the end anyway, and nobody reads it meanwhile. A
+// file that is only read keeps what the kernel reads ahead.
+func (d *device) passCache(fd int) error {
 	status, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if err != nil {
 		return &os.PathError{Op: "read the flags of", Path: d.path, Err: err}
 	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, status|unix.O_DIRECT); err == nil {
-		d.align = int64(sector)
+	if status&unix.O_ACCMODE == unix.O_RDONLY {
+		return nil
 	}
-	return nil
+	var st unix.Statx_t
+	err = unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &st)
+	align := int64(st.Dio_offset_align)
+	told := err == nil && st.Mask&unix.STATX_DIOALIGN != 0 && align > 0
+	// Its last sector must not grow a file.
+	if !told || st.Dio_mem_align > memoryAlign || align > memoryAlign || d.size%align != 0 {
+		return nil
+	}
+	return d.direct(align)
 }
 
 // alignedBuffer relies on the runtime only where it kept its habit of putting

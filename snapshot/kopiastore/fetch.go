@@ -22,8 +22,11 @@ const (
 	// spanMax is what each worker holds in memory: half a pack, which kopia
 	// ends with the first content that reaches its size.
 	spanMax = packSize/2 + 1<<19
-	// unsealSize is what it takes to unseal one chunk, beside the span.
-	unsealSize = 1 << 20
+	// runSize is how much is handed on at once: what follows each other on the
+	// volume is written by one request, which costs the device as much as a chunk's.
+	runSize = 1 << 20
+	// unsealSize is what it takes to unseal a run, beside the span.
+	unsealSize = 2 * runSize
 )
 
 // wanted is one content and the chunks that hold it.
@@ -33,7 +36,7 @@ type wanted struct {
 }
 
 // Fetch reads chunks by pack and offset, many with one request.
-func (b *blockImage) Fetch(ctx context.Context, chunks []snapshot.Chunk, o snapshot.FetchOptions, emit func(snapshot.Chunk, []byte) error) (int64, error) {
+func (b *blockImage) Fetch(ctx context.Context, chunks []snapshot.Chunk, o snapshot.FetchOptions, emit func(snapshot.Extent, []byte) error) (int64, error) {
 	spans, err := b.spans(ctx, chunks)
 	if err != nil {
 		return 0, err
@@ -114,7 +117,7 @@ func (b *blockImage) find(ctx context.Context, c snapshot.Chunk) (content.Info, 
 type fetch struct {
 	image   *blockImage
 	options snapshot.FetchOptions
-	emit    func(snapshot.Chunk, []byte) error
+	emit    func(snapshot.Extent, []byte) error
 	fetched atomic.Int64
 }
 
@@ -136,25 +139,83 @@ func (f *fetch) read(ctx context.Context, items []wanted) error {
 	if int64(span.Length()) != length {
 		return fmt.Errorf("%s: blob %s gave %d bytes at %d, not %d: %w", b.name(first.chunks[0]), first.info.PackBlobID, span.Length(), from, length, snapshot.ErrCorrupt)
 	}
+	next := run{emit: f.emit, room: &span.room}
 	for _, w := range items {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		sealed := span.data[start(w.info)-from : end(w.info)-from]
-		data, err := b.unsealer.unseal(sealed, w.info, &span.room)
-		if err != nil {
-			return fmt.Errorf("%s, in blob %s at %d: %w", b.name(w.chunks[0]), w.info.PackBlobID, w.info.PackOffset, err)
+		if err := b.unsealNext(w, span.data[start(w.info)-from:end(w.info)-from], &next); err != nil {
+			return err
 		}
-		for _, c := range w.chunks {
-			if int64(len(data)) != c.Length {
-				return fmt.Errorf("%s has %d bytes, not %d: %w", b.name(c), len(data), c.Length, snapshot.ErrCorrupt)
-			}
-			if err := f.emit(c, data); err != nil {
-				return err
-			}
+	}
+	return next.flush()
+}
+
+// unsealNext adds a content's chunk to the run, and hands on what else has its bytes.
+func (b *blockImage) unsealNext(w wanted, sealed []byte, next *run) error {
+	first := w.chunks[0]
+	into, err := next.space(first.Offset, int64(w.info.OriginalLength))
+	if err != nil {
+		return err
+	}
+	data, err := b.unsealer.unseal(sealed, w.info, into, &next.room.packed)
+	if err != nil {
+		return fmt.Errorf("%s, in blob %s at %d: %w", b.name(first), w.info.PackBlobID, w.info.PackOffset, err)
+	}
+	for _, c := range w.chunks {
+		if int64(len(data)) != c.Length {
+			return fmt.Errorf("%s has %d bytes, not %d: %w", b.name(c), len(data), c.Length, snapshot.ErrCorrupt)
+		}
+	}
+	next.add(data)
+	for _, c := range w.chunks[1:] {
+		if err := next.emit(c.Extent, data); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// run is chunks that follow each other on the volume, and are handed on at once.
+type run struct {
+	emit func(snapshot.Extent, []byte) error
+	room *room
+	at   int64
+	size int
+}
+
+// space is where a chunk at that offset is unsealed to: behind the run, if it follows it
+// and there is room, and else where the run was, which is handed on first.
+func (r *run) space(offset, length int64) ([]byte, error) {
+	need := r.size + int(length) + decodeSlack
+	if r.size > 0 && (offset != r.at+int64(r.size) || need > cap(r.room.plain)) {
+		if err := r.flush(); err != nil {
+			return nil, err
+		}
+		need = int(length) + decodeSlack
+	}
+	if r.size == 0 {
+		r.at, r.room.plain = offset, spare(r.room.plain, max(need, runSize+decodeSlack))
+	}
+	return r.room.plain[r.size:r.size:need], nil
+}
+
+// add takes what was unsealed for the last space, where a decoder may have wanted
+// another.
+func (r *run) add(data []byte) {
+	if space := r.room.plain[r.size : r.size+len(data)]; len(data) > 0 && &space[0] != &data[0] {
+		copy(space, data)
+	}
+	r.size += len(data)
+}
+
+func (r *run) flush() error {
+	if r.size == 0 {
+		return nil
+	}
+	data := r.room.plain[:r.size]
+	r.size = 0
+	return r.emit(snapshot.Extent{Offset: r.at, Length: int64(len(data))}, data)
 }
 
 // name says which chunk of what.

@@ -17,8 +17,6 @@ const (
 	indirectStream = "kopia:indirect"
 	// metadataPrefix puts an object with kopia's metadata, which is cached.
 	metadataPrefix = "x"
-	// compressor costs least where it is worth anything at all.
-	compressor = "zstd-fastest"
 	// leafSplitter is larger than any chunk, or a leaf would become an index.
 	leafSplitter = "FIXED-8M"
 )
@@ -104,7 +102,7 @@ func writeObject(ctx context.Context, w repo.RepositoryWriter, data []byte, o ob
 // writeLeaf stores one chunk as one content.
 func writeLeaf(ctx context.Context, w repo.RepositoryWriter, data []byte) (object.ID, error) {
 	o := object.WriterOptions{Description: "chunk", Splitter: leafSplitter, MetadataCompressor: compressor}
-	if shrinks(data) {
+	if new(sampleRoom).shrinks(data) {
 		o.Compressor = compressor
 	}
 	return writeObject(ctx, w, data, o)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync/atomic"
 
-	"github.com/kopia/kopia/repo/compression"
-	"github.com/kopia/kopia/repo/content"
 	"github.com/kopia/kopia/repo/object"
 )
 
@@ -16,13 +14,9 @@ func (w *writer) leaf(ctx context.Context, chunk []byte) (object.ID, error) {
 	if !manager.SupportsContentCompression() {
 		return writeLeaf(ctx, w.session, chunk)
 	}
-	header := content.NoCompression
-	if shrinks(chunk) {
-		header = compression.HeaderZstdFastest
-	}
 	data := secondOfFour(manager.WriteContent)
 	data.Slices = [][]byte{chunk}
-	id, err := manager.WriteContent(ctx, data, "", header)
+	id, err := manager.WriteContent(ctx, data, "", w.repository.spans.thrift.header(chunk))
 	return object.DirectObjectID(id), err
 }
 

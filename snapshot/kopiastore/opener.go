@@ -82,7 +82,10 @@ func WithBudget(b *snapshot.Budget) Option { return func(o *Opener) { o.budget =
 
 // New returns an Opener. One serves the whole process.
 func New(options ...Option) *Opener {
-	registerOnce.Do(registerStorage)
+	registerOnce.Do(func() {
+		registerStorage()
+		registerCompressors()
+	})
 	o := &Opener{now: time.Now, flushBytes: flushBytes, sessions: newSessions(), derivations: newDerivations(), sound: newSoundness(),
 		safety: maintenance.SafetyFull, settle: settleTime, formatLife: formatLife}
 	for _, set := range options {
@@ -91,8 +94,8 @@ func New(options ...Option) *Opener {
 	return o
 }
 
-// registerOnce guards the map of storage types that kopia keeps for the whole
-// process, without a lock of its own.
+// registerOnce guards the maps of storage types and compressors that kopia keeps for
+// the whole process, without locks of their own.
 var registerOnce sync.Once //nolint:gochecknoglobals // kopia's registry is global
 
 const (

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/kopia/kopia/repo/blob"
 	"github.com/kopia/kopia/repo/blob/filesystem"
@@ -91,8 +92,11 @@ func newStorage(ctx context.Context, l snapshot.Location, create bool) (blob.Sto
 	return newBucket(l)
 }
 
-// spanStorage counts what is fetched through it.
-type spanStorage struct{ blob.Storage }
+// spanStorage counts what is fetched through it, and measures what is sent.
+type spanStorage struct {
+	blob.Storage
+	thrift *thrift
+}
 
 // buffer is a blob.OutputBuffer.
 type buffer struct{ bytes.Buffer }
@@ -100,11 +104,23 @@ type buffer struct{ bytes.Buffer }
 // Length is how much was written.
 func (b *buffer) Length() int { return b.Len() }
 
-func newSpanStorage(st blob.Storage) *spanStorage { return &spanStorage{st} }
+func newSpanStorage(st blob.Storage) *spanStorage {
+	return &spanStorage{st, newThrift(time.Now)}
+}
 
 // ConnectionInfo hides what the storage below would write down.
 func (s *spanStorage) ConnectionInfo() blob.ConnectionInfo {
 	return blob.ConnectionInfo{Type: storageType, Config: &noConfig{}}
+}
+
+// PutBlob writes.
+func (s *spanStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, opts blob.PutOptions) error {
+	begun := time.Now()
+	if err := s.Storage.PutBlob(ctx, id, data, opts); err != nil {
+		return err
+	}
+	s.thrift.sent(id, int64(data.Length()), time.Since(begun))
+	return nil
 }
 
 // GetBlob reads, and adds to the counter that the context may carry.

@@ -5,7 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"sync"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 	"github.com/kopia/kopia/repo/compression"
 	"github.com/kopia/kopia/repo/content"
@@ -30,6 +34,7 @@ type unsealer struct {
 	encryptor encryption.Encryptor
 	hash      hashing.HashFunc
 	zstd      *zstd.Decoder
+	s2        sync.Pool // of *s2.Reader
 }
 
 func newUnsealer(encryptor encryption.Encryptor, hash hashing.HashFunc) (*unsealer, error) {
@@ -38,15 +43,18 @@ func newUnsealer(encryptor encryption.Encryptor, hash hashing.HashFunc) (*unseal
 	if err != nil {
 		return nil, fmt.Errorf("make a decoder: %w", err)
 	}
-	return &unsealer{encryptor, hash, decoder}, nil
+	u := &unsealer{encryptor: encryptor, hash: hash, zstd: decoder}
+	u.s2.New = func() any { return s2.NewReader(nil, s2.ReaderAllocBlock(smallChunk)) }
+	return u, nil
 }
 
 // room is what one goroutine unseals in.
 type room struct{ packed, plain []byte }
 
-// unseal decrypts and decompresses a content. What comes out has the id that
-// it is kept under, or an error is returned, and is in the room until the next.
-func (u *unsealer) unseal(sealed []byte, info content.Info, r *room) ([]byte, error) {
+// unseal decrypts and decompresses a content, into an empty slice with room for it and
+// for decodeSlack. What comes out has the id that it is kept under, or an error is
+// returned. Packed is memory for what is in between.
+func (u *unsealer) unseal(sealed []byte, info content.Info, into []byte, packed *[]byte) ([]byte, error) {
 	hash := info.ContentID.Hash()
 	if len(hash) < sealLength || info.EncryptionKeyID != 0 {
 		return nil, errors.New("it is encrypted in a way that this Godwit does not know: upgrade it")
@@ -58,18 +66,17 @@ func (u *unsealer) unseal(sealed []byte, info content.Info, r *room) ([]byte, er
 		return nil, changed(err)
 	}
 	compressed := info.CompressionHeaderID != content.NoCompression
-	r.plain = spare(r.plain, int(info.OriginalLength)+decodeSlack)
-	data := r.plain
+	data := into
 	if compressed {
-		r.packed = spare(r.packed, out.Length())
-		data = r.packed
+		*packed = spare(*packed, out.Length())
+		data = *packed
 	}
 	for _, part := range out.Bytes().Slices {
 		data = append(data, part...)
 	}
 	if compressed {
 		var err error
-		if data, err = u.decompress(data, info.CompressionHeaderID, r.plain); err != nil {
+		if data, err = u.decompress(data, info.CompressionHeaderID, into); err != nil {
 			return nil, changed(err)
 		}
 	}
@@ -98,12 +105,14 @@ func (u *unsealer) id(chunk []byte) string {
 }
 
 func (u *unsealer) decompress(packed []byte, id compression.HeaderID, into []byte) ([]byte, error) {
+	if len(packed) < headerLength || binary.BigEndian.Uint32(packed) != uint32(id) {
+		return nil, errors.New("it is not compressed as it says")
+	}
 	switch id {
 	case compression.HeaderZstdFastest, compression.HeaderZstdDefault, compression.HeaderZstdBetterCompression, compression.HeaderZstdBestCompression:
-		if len(packed) < headerLength || binary.BigEndian.Uint32(packed) != uint32(id) {
-			return nil, errors.New("it is not compressed as it says")
-		}
 		return u.zstd.DecodeAll(packed[headerLength:], into)
+	case compression.ByName[hasty].HeaderID():
+		return u.decodeS2(packed[headerLength:], into)
 	}
 	compressor := compression.ByHeaderID[id]
 	if compressor == nil {
@@ -112,6 +121,30 @@ func (u *unsealer) decompress(packed []byte, id compression.HeaderID, into []byt
 	out := bytes.NewBuffer(into)
 	err := compressor.Decompress(out, bytes.NewReader(packed), true)
 	return out.Bytes(), err
+}
+
+// decodeS2 reads all of a stream into the room that there is; kopia's own would copy it
+// twice more.
+func (u *unsealer) decodeS2(packed, into []byte) ([]byte, error) {
+	reader, ok := u.s2.Get().(*s2.Reader)
+	if !ok {
+		return nil, os.ErrInvalid
+	}
+	defer u.s2.Put(reader)
+	reader.Reset(bytes.NewReader(packed))
+	for {
+		if len(into) == cap(into) {
+			return nil, io.ErrShortBuffer
+		}
+		n, err := reader.Read(into[len(into):cap(into)])
+		into = into[:len(into)+n]
+		if errors.Is(err, io.EOF) {
+			return into, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 }
 
 // changed says that what was read is not what was written.

@@ -43,12 +43,12 @@ func (u unreadable) Chunks(ctx context.Context, s snapshot.Segment) ([]snapshot.
 	return u.Reader.Chunks(ctx, s)
 }
 
-func (u unreadable) Fetch(ctx context.Context, chunks []snapshot.Chunk, o snapshot.FetchOptions, emit func(snapshot.Chunk, []byte) error) (int64, error) {
-	return u.Reader.Fetch(ctx, chunks, o, func(c snapshot.Chunk, b []byte) error {
+func (u unreadable) Fetch(ctx context.Context, chunks []snapshot.Chunk, o snapshot.FetchOptions, emit func(snapshot.Extent, []byte) error) (int64, error) {
+	return u.Reader.Fetch(ctx, chunks, o, func(e snapshot.Extent, b []byte) error {
 		if err := u.reads.Next(); err != nil {
 			return err
 		}
-		return emit(c, b)
+		return emit(e, b)
 	})
 }
 

@@ -13,7 +13,10 @@ import (
 // that there is: what went wrong is told, and what is said to be done is done.
 func testFaults(t *testing.T, s snapshot.Store) {
 	data := noise(12*testChunk+100, 41)
-	clear(data[3*testChunk : 6*testChunk])
+	// Holes, for several runs of chunks that follow each other.
+	for _, hole := range []int{3, 4, 5, 8, 10} {
+		clear(data[hole*testChunk : (hole+1)*testChunk])
+	}
 	before, _ := mustBackup(t, scan(noise(len(data), 42), "v"), s)
 	image, _ := mustBackup(t, scan(data, "v"), s)
 	dirty := noise(len(data), 42)

@@ -41,8 +41,11 @@ func (j *Journal) Clear(context.Context) error {
 	return nil
 }
 
-// journalSize is more than one window of an Apply, mostly zeros.
-const journalSize = 330 << 20
+// journalSize is more than one window of its Applies, mostly zeros.
+const (
+	journalSize   = 330 << 20
+	journalWindow = 256 << 20
+)
 
 // TestJournal cuts an apply short after its first window and finishes it: by
 // the same request, by another, with the volume changed in between, and with
@@ -73,6 +76,7 @@ func TestJournal(t *testing.T, s snapshot.Store) {
 	var notices []string
 	request := snapshot.ApplyRequest{
 		Sink: NewDevice(target), To: image.ID, Journal: journal, SinkID: "one", Notice: func(s string) { notices = append(notices, s) },
+		Window: journalWindow,
 	}
 	if _, err := snapshot.Apply(t.Context(), request, s); !errors.Is(err, ErrInjected) || len(saved) != 3 {
 		t.Fatalf("cut short: %v, %d entries", err, len(saved))

@@ -292,7 +292,7 @@ func (r *memoryReader) Chunks(_ context.Context, s snapshot.Segment) ([]snapshot
 	return chunks, nil
 }
 
-func (r *memoryReader) Fetch(ctx context.Context, chunks []snapshot.Chunk, _ snapshot.FetchOptions, emit func(snapshot.Chunk, []byte) error) (int64, error) {
+func (r *memoryReader) Fetch(ctx context.Context, chunks []snapshot.Chunk, _ snapshot.FetchOptions, emit func(snapshot.Extent, []byte) error) (int64, error) {
 	var fetched int64
 	for _, c := range chunks {
 		if err := ctx.Err(); err != nil {
@@ -305,7 +305,7 @@ func (r *memoryReader) Fetch(ctx context.Context, chunks []snapshot.Chunk, _ sna
 			return fetched, fmt.Errorf("chunk at %d: %w", c.Offset, snapshot.ErrCorrupt)
 		}
 		fetched += c.Length
-		if err := emit(c, data); err != nil {
+		if err := emit(c.Extent, data); err != nil {
 			return fetched, err
 		}
 	}

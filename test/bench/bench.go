@@ -230,7 +230,7 @@ func (b *bench) one(ctx context.Context, r *result, i *image, p peer, op operati
 	// What others left to be written would be written in this one's time.
 	unix.Sync()
 	// Nor does one read from memory what the one before it read from the disk.
-	for _, path := range []string{i.path, p.restored()} {
+	for _, path := range []string{i.path, p.restored(), b.godwit.restored()} {
 		if err := evict(path); err != nil {
 			return err
 		}

@@ -69,6 +69,7 @@ func (s *session) onRepository(ctx context.Context, f *volumeFlags, create bool,
 	}
 	// What was released is collected before it doubles what the budget allows.
 	debug.SetMemoryLimit(budget.Size() + ownMemory)
+	debug.SetGCPercent(gcPercent)
 	stop, err := profile(f.cpuProfile)
 	if err != nil {
 		return err

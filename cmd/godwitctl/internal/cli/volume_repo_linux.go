@@ -23,7 +23,11 @@ const leastMemory = 32 << 20
 
 // ownMemory is what the program takes beside the volume's data: indexes, and
 // buffers of the network.
-const ownMemory = 48 << 20
+const ownMemory = 32 << 20
+
+// gcPercent is how much garbage may come with what is in use: most of that is
+// buffers, which cost nothing to look through again.
+const gcPercent = 50
 
 // volumeFlags are those that all volume commands share.
 type volumeFlags struct {
