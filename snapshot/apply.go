@@ -17,6 +17,8 @@ const (
 	// defaultWindow is enough to read packs in long runs: each end of a window
 	// cuts those that are read then in two.
 	defaultWindow = 1 << 30
+	// zeroCost is what part of a window zeros take up, which are not fetched.
+	zeroCost = 8
 	// zeroSize bounds one call to Zero, which cannot be cancelled.
 	zeroSize = 1 << 30
 )
@@ -51,7 +53,7 @@ type ApplyRequest struct {
 	SinkID  string
 	Notice  func(string)
 	// Window is how many bytes of the volume are brought before they are made durable,
-	// read back and noted in the Journal; zero means 1 GiB.
+	// read back and noted in the Journal, zeros counting an eighth; zero means 1 GiB.
 	Window int64
 }
 
@@ -178,18 +180,20 @@ type windows struct {
 func (w *windows) add(c Chunk) error {
 	if c.Zero {
 		w.next.zeros = merge(append(w.next.zeros, c.Extent))
+		w.next.size += c.Length / zeroCost
 	} else {
 		w.next.chunks = append(w.next.chunks, c)
+		w.next.size += c.Length
 	}
 	w.next.end = c.End()
-	if w.next.size += c.Length; w.next.size < w.size {
+	if w.next.size < w.size {
 		return nil
 	}
 	return w.flush()
 }
 
 func (w *windows) flush() error {
-	if w.next.size == 0 {
+	if len(w.next.chunks)+len(w.next.zeros) == 0 {
 		return nil
 	}
 	full := w.next

@@ -14,6 +14,8 @@ import (
 const (
 	// memoryAlign satisfies every device's wish for buffers.
 	memoryAlign = 4096
+	// sectorSize is what the kernel counts the blocks of a file in.
+	sectorSize = 512
 	// bounceSize is how much goes through an aligned buffer at once.
 	bounceSize = 1 << 20
 )
@@ -86,15 +88,15 @@ func (d *device) direct(align int64) error {
 	return nil
 }
 
-// passCache writes a file around the page cache, where its file system says how: what
-// is written is to be on the disk at the end anyway, and nobody reads it meanwhile. A
-// file that is only read keeps what the kernel reads ahead.
+// passCache goes around the page cache where the file system says how: what is written is
+// to be on the disk at the end anyway, and what is read is read once. A file that is in
+// memory already is read from there.
 func (d *device) passCache(fd int) error {
 	status, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if err != nil {
 		return &os.PathError{Op: "read the flags of", Path: d.path, Err: err}
 	}
-	if status&unix.O_ACCMODE == unix.O_RDONLY {
+	if status&unix.O_ACCMODE == unix.O_RDONLY && d.inMemory(fd) {
 		return nil
 	}
 	var st unix.Statx_t
@@ -106,6 +108,19 @@ func (d *device) passCache(fd int) error {
 		return nil
 	}
 	return d.direct(align)
+}
+
+// inMemory says whether much of a file is in the page cache; a kernel that does not tell
+// is taken to have it there.
+func (d *device) inMemory(fd int) bool {
+	const much = 4 // of which a fourth is
+	var held unix.Cachestat_t
+	err := unix.Cachestat(uint(fd), &unix.CachestatRange{}, &held, 0) //nolint:gosec // a descriptor is not negative
+	var st unix.Stat_t
+	if err = errors.Join(err, unix.Fstat(fd, &st)); err != nil {
+		return true
+	}
+	return held.Cache*uint64(os.Getpagesize())*much >= uint64(st.Blocks)*sectorSize //nolint:gosec // sizes are not negative
 }
 
 // alignedBuffer relies on the runtime only where it kept its habit of putting

@@ -44,7 +44,7 @@ func (j *Journal) Clear(context.Context) error {
 // journalSize is more than one window of its Applies, mostly zeros.
 const (
 	journalSize   = 330 << 20
-	journalWindow = 256 << 20
+	journalWindow = 256 << 20 / 8
 )
 
 // TestJournal cuts an apply short after its first window and finishes it: by

@@ -245,14 +245,42 @@ func (b *bench) one(ctx context.Context, r *result, i *image, p peer, op operati
 	if err := b.gateway.count(&m); err != nil {
 		return err
 	}
+	if writes(op) {
+		took, err := settle(p.restored())
+		if err != nil {
+			return err
+		}
+		m.Wall += took.Seconds()
+	}
 	b.say("round %d  %-32s %-7s %8.2f s  %7.2f s CPU  %5d MiB  %5d requests  %9s sent", round+1, op, p.name(), m.Wall, m.CPU, m.Memory/mib, m.Requests, sizeText(m.Sent))
 	r.Runs = append(r.Runs, runOf{Round: round, Operation: op, Peer: p.name(), measure: m})
-	if op == restore || op == apply || op == reconcile {
+	if writes(op) {
 		if err := sameContent(i.path, p.restored()); err != nil {
 			return fmt.Errorf("%s: %s gave other bytes than the source has: %w", p.name(), op, err)
 		}
 	}
 	return b.discard(p, op, round)
+}
+
+// writes says whether an operation writes a volume.
+func writes(op operation) bool { return op == restore || op == apply || op == reconcile }
+
+// settle waits until a file is on the disk, as Godwit does itself before it says that a
+// volume is restored. A peer without a file has nothing to wait for.
+func settle(path string) (took time.Duration, err error) {
+	if path == "" {
+		return 0, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	begun := time.Now()
+	if err := f.Sync(); err != nil {
+		return 0, fmt.Errorf("wait for %s to be on the disk: %w", path, err)
+	}
+	return time.Since(begun), nil
 }
 
 // discard removes what nothing comes after, since all together takes half as

@@ -18,7 +18,7 @@ func (r *result) writeDocs(dir string) error {
 
 What `+"`make bench`"+` found on %s: %s. This page is written by the bench; do not edit it.
 
-The image has %s, half of it allocated, half of that noise and half text. A delta overwrites 1 %% of what is allocated in pieces of 4 to 64 KiB. All programs work on the same files and the same object store (versitygw on the same machine, so that what is compared is the programs); they take turns, in %s, and what counts is the median of the ratios within a round. kopia and restic compress, as Godwit does. What was restored was compared with the source. Before each run the disk was synced, and what the program reads and writes dropped from the page cache; before each round the load average of the machine was %s.
+The image has %s, half of it allocated, half of that noise and half text. A delta overwrites 1 %% of what is allocated in pieces of 4 to 64 KiB. All programs work on the same files and the same object store (versitygw on the same machine, so that what is compared is the programs); they take turns, in %s, and what counts is the median of the ratios within a round. kopia and restic compress, as Godwit does. What was restored was compared with the source, and is done when it is on the disk: Godwit waits for that itself, and for the others the bench does, in their time. Before each run the disk was synced, and what the program reads and writes dropped from the page cache; before each round the load average of the machine was %s.
 
 %s
 ## Goals

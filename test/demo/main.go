@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -47,7 +48,10 @@ func run(ctx context.Context) error {
 	flag.StringVar(&o.AppImage, "app-image", o.AppImage, "the application's image, where existing clusters can pull it")
 	flag.BoolVar(&o.ControlPlane, "control-plane", false, "start no containers, even where they could run")
 	flag.Parse()
-	d := &demo{start: time.Now(), existing: o.Existing()}
+	d := &demo{start: time.Now(), existing: o.Existing(), command: "make demo"}
+	if flag.NFlag() > 0 {
+		d.command += fmt.Sprintf(" DEMOFLAGS='%s'", strings.Join(os.Args[1:], " "))
+	}
 	switch {
 	case o.Existing():
 		d.story = containers(d, "Two clusters of yours")
@@ -85,7 +89,9 @@ type demo struct {
 	step  int
 	// existing says that the clusters are the user's own.
 	existing bool
-	g        *scenario.Ground
+	// command is by which it was told, in words that can be pasted.
+	command string
+	g       *scenario.Ground
 }
 
 // say begins a step.
@@ -103,6 +109,7 @@ func (d *demo) play(ctx context.Context, o scenario.Options) error {
 	}
 	steps := []step{
 		{"Images: Godwit's, and the application's from Debian packages", d.g.MakeImages},
+		{"Helm, which renders the chart, from its Go module (the first time builds it: minutes)", d.g.BuildHelm},
 		{"Godwit's chart into both clusters", d.g.Install},
 		{"A fresh start: whatever an earlier demo left in namespace " + namespace + " goes", func(ctx context.Context) error { return d.g.StartOver(ctx, d.app) }},
 		{"An application in the source: " + d.application, d.startApp},
@@ -113,7 +120,7 @@ func (d *demo) play(ctx context.Context, o scenario.Options) error {
 	}
 	if o.ControlPlane {
 		steps = steps[1:]
-		steps[0].title = "Godwit's chart into both clusters, but for its pods: godwitd controller and godwitd node run beside them"
+		steps[1].title = "Godwit's chart into both clusters, but for its pods: godwitd controller and godwitd node run beside them"
 	}
 	return d.steps(ctx, steps...)
 }

@@ -97,8 +97,8 @@ Try next:
 	}
 	fmt.Printf(`  %[1]s/godwitctl --kubeconfig %[2]s get migration -n %[4]s
   %[1]s/godwitctl --kubeconfig %[3]s get standby -n %[5]s -o wide
-%[7]s  make demo                                              # once more, from a fresh start
+%[7]s  %-54[8]s # once more, from a fresh start
   make demo-clean                                        # remove both clusters and all that is in them
-%[6]s`, bin, source.Kubeconfig, target.Kubeconfig, namespace, scenario.Namespace, d.after, d.contexts())
+%[6]s`, bin, source.Kubeconfig, target.Kubeconfig, namespace, scenario.Namespace, d.after, d.contexts(), d.command)
 	return nil
 }

@@ -25,6 +25,13 @@ const (
 	NodeAccount       = "godwit-node"
 )
 
+// BuildHelm has helm ready to render the chart. Where it was never built that takes
+// minutes, of which Install says nothing.
+func (g *Ground) BuildHelm(ctx context.Context) error {
+	_, err := Tool(ctx, g.Root, "helm")
+	return err
+}
+
 // Install puts the chart into both clusters, or brings them to the present
 // chart and image, and waits until Godwit runs there.
 func (g *Ground) Install(ctx context.Context) error {
