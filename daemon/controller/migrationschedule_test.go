@@ -313,6 +313,44 @@ func TestContinuousFollowsTheSeal(t *testing.T) {
 	}
 }
 
+// TestLastSealedIsTheNewestRecoveryPoint tells what could be failed over to from the seal
+// on, by the oldest snapshot, until that run is taken back.
+func TestLastSealedIsTheNewestRecoveryPoint(t *testing.T) {
+	t.Parallel()
+	k := newCalendar(t, interval(1, 10), func(s *api.MigrationScheduleSpec) { s.Continuous, s.MinIntervalSeconds = true, 20 })
+	if s := k.look(); s.Status.LastSealed != nil {
+		t.Errorf("sealed before anything was: %+v", s.Status.LastSealed)
+	}
+	first := k.running()
+	taken := func(m *api.Migration, after ...time.Duration) {
+		for _, d := range after {
+			at := metav1.NewTime(k.now.Add(d).Truncate(time.Second))
+			m.Status.Volumes = append(m.Status.Volumes, api.MigrationVolumeInfo{Namespace: "cms", PersistentVolumeClaim: d.String(), VolumeRound: api.VolumeRound{Taken: &at}})
+		}
+		k.seal(m)
+	}
+	taken(first, 3*time.Second, time.Second)
+	s := k.look()
+	if l := s.Status.LastSealed; l == nil || l.Name != first.Name || !l.Taken.Time.Equal(k.now.Add(time.Second).Truncate(time.Second)) {
+		t.Errorf("last sealed %+v, want %s of its oldest snapshot", l, first.Name)
+	}
+	k.endRun(first, api.MigrationStatusSuccessful, "Successful")
+	k.after(time.Hour)
+	second := k.running()
+	taken(second, 2*time.Second)
+	if l := k.look().Status.LastSealed; l == nil || l.Name != second.Name {
+		t.Errorf("last sealed %+v, want %s", l, second.Name)
+	}
+	meta.SetStatusCondition(&second.Status.Conditions, metav1.Condition{Type: "TargetCleared", Status: metav1.ConditionTrue, Reason: "Cancelled"})
+	if err := k.c.Status().Update(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	k.endRun(second, api.MigrationStatusCancelled, "Cancelled")
+	if l := k.look().Status.LastSealed; l == nil || l.Name != first.Name {
+		t.Errorf("last sealed %+v after %s was taken back, want %s", l, second.Name, first.Name)
+	}
+}
+
 func TestScheduleSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

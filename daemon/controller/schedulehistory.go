@@ -67,6 +67,47 @@ func (x *occasion) remember() {
 			x.count(item)
 		}
 	}
+	x.rememberSealed()
+}
+
+// rememberSealed finds the newest recovery point of the runs. That of a run which was
+// taken back since is one no more; that of a run which nobody keeps stays.
+func (x *occasion) rememberSealed() {
+	s := &x.s.Status
+	for _, m := range x.runs {
+		if s.LastSealed != nil && s.LastSealed.Name == m.Name && !recoverable(m) {
+			s.LastSealed = nil
+		}
+	}
+	for _, m := range x.runs {
+		if !recoverable(m) {
+			continue
+		}
+		if taken := metav1.NewTime(momentOf(m)); s.LastSealed == nil || s.LastSealed.Taken.Before(&taken) {
+			s.LastSealed = &api.SealedRun{Name: m.Name, Taken: taken}
+		}
+	}
+}
+
+// recoverable is true for a run whose recovery point is in the repository.
+func recoverable(m api.Migration) bool {
+	cleared := meta.IsStatusConditionTrue(m.Status.Conditions, conditionCleared)
+	return sealed(m) && (!ended(m) || good(m.Status.Status) || !cleared)
+}
+
+// momentOf is the moment that a run holds: that of its oldest snapshot, or without
+// volumes when it was due.
+func momentOf(m api.Migration) time.Time {
+	at := time.Time{}
+	for _, v := range m.Status.Volumes {
+		if v.Taken != nil && (at.IsZero() || v.Taken.Time.Before(at)) {
+			at = v.Taken.Time
+		}
+	}
+	if at.IsZero() {
+		return dueAt(m)
+	}
+	return at
 }
 
 // count takes in a run whose end is seen for the first time.

@@ -7,5 +7,5 @@
 // transfer knows are the node daemon's.
 //
 // The words: lag is the age of what could be failed over to now, that is, the
-// time since the moment that the last good run holds. It never writes anything.
+// time since the moment that the newest recovery point holds. It never writes anything.
 package metrics

@@ -52,7 +52,7 @@ func scheduleLabels() []string { return []string{"namespace", "schedule", "clust
 func objectLabels() []string   { return []string{"namespace", "name"} }
 
 func lag() figure {
-	return figure{"godwit_application_lag_seconds", "Age of the moment that the last good run of a schedule holds: what would be lost by failing over now.", scheduleLabels()}
+	return figure{"godwit_application_lag_seconds", "Age of the moment that the newest recovery point of a schedule holds: what would be lost by failing over now.", scheduleLabels()}
 }
 func lastSuccess() figure {
 	return figure{"godwit_schedule_last_success_timestamp_seconds", "When the last good run of a schedule ended.", scheduleLabels()}
@@ -246,12 +246,12 @@ func readSchedule(s *api.MigrationSchedule, now time.Time) []prometheus.Metric {
 	return out
 }
 
-// lagOf is the age of what the last good run holds. A schedule that never had
+// lagOf is the age of what the newest recovery point holds. A schedule that never had
 // one has lagged since it was made, so that it is not taken for a good one.
 func lagOf(s *api.MigrationSchedule, now time.Time) float64 {
 	since := s.CreationTimestamp.Time
-	if l := s.Status.LastSuccess; l != nil {
-		since = l.CreationTimestamp.Time
+	if l := s.Status.LastSealed; l != nil {
+		since = l.Taken.Time
 	}
 	return now.Sub(since).Seconds()
 }

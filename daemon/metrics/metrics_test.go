@@ -56,6 +56,7 @@ func TestFigures(t *testing.T) {
 	c := collector(t, false,
 		&api.MigrationSchedule{ObjectMeta: named("good"), Spec: api.MigrationScheduleSpec{Template: pair}, Status: api.MigrationScheduleStatus{
 			LastSuccess: &api.ScheduledMigration{CreationTimestamp: *noon(40), FinishTimestamp: noon(50)}, NextRun: noon(160), MissedRuns: 2,
+			LastSealed: &api.SealedRun{Taken: *noon(55)},
 		}},
 		&api.MigrationSchedule{ObjectMeta: named("never"), Spec: api.MigrationScheduleSpec{Template: pair}, Status: api.MigrationScheduleStatus{
 			FailuresInARow: 4, Conditions: []metav1.Condition{{Type: api.ConditionReady, Status: metav1.ConditionFalse, Reason: "PolicyNotFound"}},
@@ -79,9 +80,9 @@ func TestFigures(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(c)
 	want := `
-# HELP godwit_application_lag_seconds Age of the moment that the last good run of a schedule holds: what would be lost by failing over now.
+# HELP godwit_application_lag_seconds Age of the moment that the newest recovery point of a schedule holds: what would be lost by failing over now.
 # TYPE godwit_application_lag_seconds gauge
-godwit_application_lag_seconds{clusterpair="prod",namespace="cms",schedule="good"} 60
+godwit_application_lag_seconds{clusterpair="prod",namespace="cms",schedule="good"} 45
 godwit_application_lag_seconds{clusterpair="prod",namespace="cms",schedule="never"} 100
 godwit_application_lag_seconds{clusterpair="prod",namespace="cms",schedule="stopped"} 100
 # HELP godwit_clusterpair_ready 1 if the pair can be used.

@@ -133,6 +133,7 @@ type MonthlyPolicy struct {
 // +kubebuilder:printcolumn:name="ClusterPair",type=string,JSONPath=`.spec.template.spec.clusterPair`
 // +kubebuilder:printcolumn:name="Suspend",type=boolean,JSONPath=`.spec.suspend`
 // +kubebuilder:printcolumn:name="Last-Success",type=date,JSONPath=`.status.lastSuccess.finishTimestamp`
+// +kubebuilder:printcolumn:name="Lag",type=date,JSONPath=`.status.lastSealed.taken`
 // +kubebuilder:printcolumn:name="Next",type=string,JSONPath=`.status.nextRun`
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -252,6 +253,10 @@ type MigrationScheduleStatus struct {
 	// LastSuccess is the last run that ended well.
 	// +optional
 	LastSuccess *ScheduledMigration `json:"lastSuccess,omitempty"`
+	// LastSealed is the run whose recovery point is the newest: what could be failed
+	// over to now, also while the target still brings it forward.
+	// +optional
+	LastSealed *SealedRun `json:"lastSealed,omitempty"`
 	// MissedRuns counts runs that were due while an earlier one ran, or while
 	// nobody looked, and were left out for a later one.
 	// +optional
@@ -277,6 +282,14 @@ type ScheduledMigration struct {
 	FinishTimestamp *metav1.Time `json:"finishTimestamp,omitempty"`
 	// +optional
 	Status MigrationStatusType `json:"status,omitempty"`
+}
+
+// SealedRun is a run with a recovery point.
+type SealedRun struct {
+	// Name is the Migration's.
+	Name string `json:"name"`
+	// Taken is the moment that the recovery point holds, of its oldest snapshot.
+	Taken metav1.Time `json:"taken"`
 }
 
 // DefaultPolicyName is the SchedulePolicy of schedules that name none.
