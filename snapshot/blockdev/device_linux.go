@@ -115,7 +115,7 @@ func (d *device) passCache(fd int) error {
 func (d *device) inMemory(fd int) bool {
 	const much = 4 // of which a fourth is
 	var held unix.Cachestat_t
-	err := unix.Cachestat(uint(fd), &unix.CachestatRange{}, &held, 0) //nolint:gosec // a descriptor is not negative
+	err := unix.Cachestat(uint(fd), &unix.CachestatRange{}, &held, 0)
 	var st unix.Stat_t
 	if err = errors.Join(err, unix.Fstat(fd, &st)); err != nil {
 		return true

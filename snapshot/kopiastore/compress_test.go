@@ -14,7 +14,7 @@ import (
 // words are bytes that shrink.
 func words(n int) []byte {
 	var b bytes.Buffer
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test repeats itself
+	r := rand.New(rand.NewPCG(1, 2))
 	for b.Len() < n {
 		b.WriteString([]string{"volume ", "chunk ", "cluster ", "round ", "snapshot "}[r.IntN(5)])
 		b.WriteByte(byte('a' + r.IntN(26)))
