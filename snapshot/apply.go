@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -17,6 +19,10 @@ const (
 	// defaultWindow is enough to read packs in long runs: each end of a window
 	// cuts those that are read then in two.
 	defaultWindow = 1 << 30
+	// firstWindow is how large the first is, and any where windows take longer than
+	// windowTime: what is not noted in the journal is brought again after a kill.
+	firstWindow = 256 << 20
+	windowTime  = 30 * time.Second
 	// zeroCost is what part of a window zeros take up, which are not fetched.
 	zeroCost = 8
 	// zeroSize bounds one call to Zero, which cannot be cancelled.
@@ -52,8 +58,9 @@ type ApplyRequest struct {
 	Journal Journal
 	SinkID  string
 	Notice  func(string)
-	// Window is how many bytes of the volume are brought before they are made durable,
-	// read back and noted in the Journal, zeros counting an eighth; zero means 1 GiB.
+	// Window is how many bytes of the volume are brought at most before they are made
+	// durable, read back and noted in the Journal, zeros counting an eighth; zero means
+	// 1 GiB. They are fewer where that many take long.
 	Window int64
 }
 
@@ -80,6 +87,8 @@ type download struct {
 	journal *journaled
 	to      Reader
 	n       counters
+	// slow says that the last window took long.
+	slow atomic.Bool
 }
 
 func fetchOptions(workers int, b *Budget) FetchOptions {
@@ -170,16 +179,27 @@ type window struct {
 	end int64
 }
 
-// windows collects chunks in order of offset and sends them on in batches.
+// zero adds zeros, which may follow the last ones.
+func (w *window) zero(e Extent) {
+	if n := len(w.zeros); n > 0 && w.zeros[n-1].End() == e.Offset {
+		w.zeros[n-1].Length += e.Length
+		return
+	}
+	w.zeros = append(w.zeros, e)
+}
+
+// windows collects chunks in order of offset and sends them on in batches of a size,
+// which grows up to most while they do not take long.
 type windows struct {
-	size int64
-	next window
-	send func(window) error
+	size, most int64
+	slow       *atomic.Bool
+	next       window
+	send       func(window) error
 }
 
 func (w *windows) add(c Chunk) error {
 	if c.Zero {
-		w.next.zeros = merge(append(w.next.zeros, c.Extent))
+		w.next.zero(c.Extent)
 		w.next.size += c.Length / zeroCost
 	} else {
 		w.next.chunks = append(w.next.chunks, c)
@@ -198,7 +218,14 @@ func (w *windows) flush() error {
 	}
 	full := w.next
 	w.next = window{}
-	return w.send(full)
+	if err := w.send(full); err != nil {
+		return err
+	}
+	w.size = min(2*w.size, w.most)
+	if w.slow.Load() {
+		w.size = min(firstWindow, w.most)
+	}
+	return nil
 }
 
 // run finds what differs ahead of the writing of what was found before, and
@@ -208,7 +235,8 @@ func (d *download) run(ctx context.Context, plan func(context.Context, *windows)
 	found, written := make(chan window), make(chan window)
 	group.Go(func() error {
 		defer close(found)
-		w := &windows{size: cmp.Or(d.window, defaultWindow), send: func(w window) error { return handOn(running, found, w) }}
+		most := cmp.Or(d.window, defaultWindow)
+		w := &windows{size: min(firstWindow, most), most: most, slow: &d.slow, send: func(w window) error { return handOn(running, found, w) }}
 		if err := plan(running, w); err != nil {
 			return err
 		}
@@ -217,9 +245,11 @@ func (d *download) run(ctx context.Context, plan func(context.Context, *windows)
 	group.Go(func() error {
 		defer close(written)
 		for w := range found {
+			begun := time.Now()
 			if err := d.write(running, w); err != nil {
 				return err
 			}
+			d.slow.Store(time.Since(begun) > windowTime)
 			if err := handOn(running, written, w); err != nil {
 				return err
 			}

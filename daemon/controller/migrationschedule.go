@@ -73,7 +73,7 @@ func runTurned(e event.UpdateEvent) bool {
 	before, is := e.ObjectOld.(*api.Migration)
 	after, too := e.ObjectNew.(*api.Migration)
 	return !is || !too || before.Status.Status != after.Status.Status || ended(*before) != ended(*after) || sealed(*before) != sealed(*after) ||
-		before.DeletionTimestamp.IsZero() != after.DeletionTimestamp.IsZero()
+		cleared(*before) != cleared(*after) || before.DeletionTimestamp.IsZero() != after.DeletionTimestamp.IsZero()
 }
 
 // usersOf are the schedules that go by a policy.

@@ -349,6 +349,26 @@ func TestLastSealedIsTheNewestRecoveryPoint(t *testing.T) {
 	if l := k.look().Status.LastSealed; l == nil || l.Name != first.Name {
 		t.Errorf("last sealed %+v after %s was taken back, want %s", l, second.Name, first.Name)
 	}
+	// One that is deleted before it ends is taken back too, and never seen to end.
+	k.after(time.Hour)
+	third := k.running()
+	taken(third, time.Second)
+	if l := k.look().Status.LastSealed; l == nil || l.Name != third.Name {
+		t.Errorf("last sealed %+v, want %s", l, third.Name)
+	}
+	if err := k.c.Delete(t.Context(), third); err != nil {
+		t.Fatal(err)
+	}
+	if l := k.look().Status.LastSealed; l == nil || l.Name != first.Name {
+		t.Errorf("last sealed %+v after %s was deleted, want %s", l, third.Name, first.Name)
+	}
+	// What retention had go is still to be failed over to.
+	if err := k.c.Delete(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	if l := k.look().Status.LastSealed; l == nil || l.Name != first.Name {
+		t.Errorf("last sealed %+v after retention had %s go", l, first.Name)
+	}
 }
 
 func TestScheduleSaysWhatIsWrong(t *testing.T) {

@@ -70,14 +70,12 @@ func (x *occasion) remember() {
 	x.rememberSealed()
 }
 
-// rememberSealed finds the newest recovery point of the runs. That of a run which was
-// taken back since is one no more; that of a run which nobody keeps stays.
+// rememberSealed finds the newest recovery point of the runs. That of a run which is gone
+// stays if the run ended well, so that retention had it go.
 func (x *occasion) rememberSealed() {
 	s := &x.s.Status
-	for _, m := range x.runs {
-		if s.LastSealed != nil && s.LastSealed.Name == m.Name && !recoverable(m) {
-			s.LastSealed = nil
-		}
+	if l := s.LastSealed; l != nil && (s.LastSuccess == nil || s.LastSuccess.Name != l.Name) {
+		s.LastSealed = nil
 	}
 	for _, m := range x.runs {
 		if !recoverable(m) {
@@ -89,10 +87,14 @@ func (x *occasion) rememberSealed() {
 	}
 }
 
-// recoverable is true for a run whose recovery point is in the repository.
+// recoverable is true for a run whose recovery point a failover would take: one that was
+// sealed, and not taken back on the target since.
 func recoverable(m api.Migration) bool {
-	cleared := meta.IsStatusConditionTrue(m.Status.Conditions, conditionCleared)
-	return sealed(m) && (!ended(m) || good(m.Status.Status) || !cleared)
+	return sealed(m) && (good(m.Status.Status) || !cleared(m))
+}
+
+func cleared(m api.Migration) bool {
+	return meta.IsStatusConditionTrue(m.Status.Conditions, conditionCleared)
 }
 
 // momentOf is the moment that a run holds: that of its oldest snapshot, or without

@@ -250,6 +250,9 @@ func readSchedule(s *api.MigrationSchedule, now time.Time) []prometheus.Metric {
 // one has lagged since it was made, so that it is not taken for a good one.
 func lagOf(s *api.MigrationSchedule, now time.Time) float64 {
 	since := s.CreationTimestamp.Time
+	if l := s.Status.LastSuccess; l != nil {
+		since = l.CreationTimestamp.Time
+	}
 	if l := s.Status.LastSealed; l != nil {
 		since = l.Taken.Time
 	}

@@ -117,7 +117,12 @@ func exercise(t *testing.T, path string) {
 	}
 }
 
-func TestFile(t *testing.T) { exercise(t, file(t, 8<<20+777)) }
+// TestFile has sizes that go through the page cache, and around it.
+func TestFile(t *testing.T) {
+	for _, size := range []int64{8<<20 + 777, 8 << 20, 8<<20 + 512} {
+		exercise(t, file(t, size))
+	}
+}
 
 func TestLoop(t *testing.T) {
 	device, _ := loop(t, 8<<20+512)
@@ -374,6 +379,52 @@ func TestWritesPastTheCache(t *testing.T) {
 	}
 	if got, err = os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("the file has %d bytes, and other ones than were written (%v)", len(got), err)
+	}
+}
+
+// TestSourceIsReadFromWhereItIs reads a file that is in memory from there, and one that is
+// not around the cache, without putting it there.
+func TestSourceIsReadFromWhereItIs(t *testing.T) {
+	const size = 4 << 20
+	path := file(t, size)
+	want := bytes.Repeat([]byte("0123456789abcdef"), size/16)
+	if err := os.WriteFile(path, want, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read := func() *Source {
+		t.Helper()
+		s, err := OpenSource(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		got := make([]byte, size+1)
+		for _, at := range []int64{0, 1, 513} {
+			if n, err := s.ReadAt(got, at); int64(n) != size-at || err == nil || !bytes.Equal(got[:n], want[at:]) {
+				t.Errorf("read at %d: %d bytes, %v, or other ones than were written", at, n, err)
+			}
+		}
+		return s
+	}
+	if s := read(); s.align != 1 {
+		t.Error("a file that is in memory is read from the disk")
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	if err := errors.Join(f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)); err != nil {
+		t.Fatal(err)
+	}
+	if cached(t, path) > 0 {
+		t.Skip("the file system of the temporary folder is in memory")
+	}
+	if s := read(); s.align == 1 {
+		t.Skip("the file system of the temporary folder does not say how to go around the page cache")
+	}
+	if n := cached(t, path); n > 0 {
+		t.Errorf("%d pages are cached once it was read", n)
 	}
 }
 

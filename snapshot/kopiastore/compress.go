@@ -2,6 +2,7 @@ package kopiastore
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -64,8 +65,8 @@ type thrift struct {
 	haste atomic.Bool
 
 	mu sync.Mutex
-	// rate is how many bytes of a pack the store takes in a second, of one request.
-	rate        average
+	// sending is how long the store takes for a byte of a pack, in seconds.
+	sending     average
 	small, fast costs
 }
 
@@ -98,8 +99,8 @@ func (t *thrift) header(chunk []byte) compression.HeaderID {
 	if !shrinks {
 		return content.NoCompression
 	}
-	if t.chunks.Add(1)%trialEvery == 1 {
-		t.try(chunk)
+	if n := t.chunks.Add(1); n%trialEvery == 1 {
+		t.try(chunk, n%(2*trialEvery) != 1)
 	}
 	if t.haste.Load() {
 		return compression.ByName[hasty].HeaderID()
@@ -107,12 +108,18 @@ func (t *thrift) header(chunk []byte) compression.HeaderID {
 	return compression.HeaderZstdFastest
 }
 
-// try compresses a chunk by both, for nothing but their costs.
-func (t *thrift) try(chunk []byte) {
-	for _, c := range []struct {
+// try compresses a chunk by both, for nothing but their costs. The first has to bring the
+// chunk into the processor's caches, so that they take turns in that.
+func (t *thrift) try(chunk []byte, hastyFirst bool) {
+	type trial struct {
 		name compression.Name
 		into *costs
-	}{{compressor, &t.small}, {hasty, &t.fast}} {
+	}
+	trials := []trial{{compressor, &t.small}, {hasty, &t.fast}}
+	if hastyFirst {
+		slices.Reverse(trials)
+	}
+	for _, c := range trials {
 		var packed bytes.Buffer
 		packed.Grow(len(chunk))
 		begun := t.now()
@@ -134,7 +141,7 @@ func (t *thrift) sent(id blob.ID, size int64, took time.Duration) {
 		return
 	}
 	t.mu.Lock()
-	t.rate.add(float64(size) / took.Seconds())
+	t.sending.add(took.Seconds() / float64(size))
 	t.mu.Unlock()
 	t.choose()
 }
@@ -142,9 +149,9 @@ func (t *thrift) sent(id blob.ID, size int64, took time.Duration) {
 func (t *thrift) choose() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	known := t.rate > 0 && t.small.seconds > 0 && t.fast.seconds > 0
-	t.haste.Store(known && t.fast.of(t.rate) < t.small.of(t.rate))
+	known := t.sending > 0 && t.small.seconds > 0 && t.fast.seconds > 0
+	t.haste.Store(known && t.fast.of(t.sending) < t.small.of(t.sending))
 }
 
 // of is how long compressing a byte, and sending what is left of it, takes.
-func (c costs) of(rate average) average { return c.seconds + c.left/rate }
+func (c costs) of(sending average) average { return c.seconds + c.left*sending }

@@ -25,8 +25,6 @@ const (
 	// runSize is how much is handed on at once: what follows each other on the
 	// volume is written by one request, which costs the device as much as a chunk's.
 	runSize = 1 << 20
-	// unsealSize is what it takes to unseal a run, beside the span.
-	unsealSize = 2 * runSize
 )
 
 // wanted is one content and the chunks that hold it.
@@ -125,7 +123,9 @@ type fetch struct {
 func (f *fetch) read(ctx context.Context, items []wanted) error {
 	b, first := f.image, items[0]
 	from, length := start(first.info), end(items[len(items)-1].info)-start(first.info)
-	release, err := f.options.Budget.Acquire(ctx, length+unsealSize)
+	next := run{emit: f.emit, most: runOf(items)}
+	// A chunk is there three times while it is unsealed.
+	release, err := f.options.Budget.Acquire(ctx, length+next.most+2*largest(items))
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (f *fetch) read(ctx context.Context, items []wanted) error {
 	if int64(span.Length()) != length {
 		return fmt.Errorf("%s: blob %s gave %d bytes at %d, not %d: %w", b.name(first.chunks[0]), first.info.PackBlobID, span.Length(), from, length, snapshot.ErrCorrupt)
 	}
-	next := run{emit: f.emit, room: &span.room}
+	next.room = &span.room
 	for _, w := range items {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -149,6 +149,24 @@ func (f *fetch) read(ctx context.Context, items []wanted) error {
 		}
 	}
 	return next.flush()
+}
+
+// largest is the length of the largest chunk.
+func largest(items []wanted) int64 {
+	n := int64(0)
+	for _, w := range items {
+		n = max(n, int64(w.info.OriginalLength))
+	}
+	return n
+}
+
+// runOf is the most that runs of the items can have.
+func runOf(items []wanted) int64 {
+	all := int64(0)
+	for _, w := range items {
+		all += int64(w.info.OriginalLength)
+	}
+	return max(min(all, runSize), largest(items))
 }
 
 // unsealNext adds a content's chunk to the run, and hands on what else has its bytes.
@@ -180,6 +198,7 @@ func (b *blockImage) unsealNext(w wanted, sealed []byte, next *run) error {
 type run struct {
 	emit func(snapshot.Extent, []byte) error
 	room *room
+	most int64
 	at   int64
 	size int
 }
@@ -187,17 +206,15 @@ type run struct {
 // space is where a chunk at that offset is unsealed to: behind the run, if it follows it
 // and there is room, and else where the run was, which is handed on first.
 func (r *run) space(offset, length int64) ([]byte, error) {
-	need := r.size + int(length) + decodeSlack
-	if r.size > 0 && (offset != r.at+int64(r.size) || need > cap(r.room.plain)) {
+	if size := int64(r.size); size > 0 && (offset != r.at+size || size+length > r.most) {
 		if err := r.flush(); err != nil {
 			return nil, err
 		}
-		need = int(length) + decodeSlack
 	}
 	if r.size == 0 {
-		r.at, r.room.plain = offset, spare(r.room.plain, max(need, runSize+decodeSlack))
+		r.at, r.room.plain = offset, spare(r.room.plain, int(max(r.most, length))+decodeSlack)
 	}
-	return r.room.plain[r.size:r.size:need], nil
+	return r.room.plain[r.size : r.size : r.size+int(length)+decodeSlack], nil
 }
 
 // add takes what was unsealed for the last space, where a decoder may have wanted

@@ -28,33 +28,51 @@ type leanRoom struct {
 	out []byte
 }
 
-// registerCompressors puts lean ones where kopia looks for its own. Should they not be
-// made, its own do.
+// registerCompressors puts lean ones where kopia looks for its own.
 func registerCompressors() {
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(maxChunk), zstd.WithLowerEncoderMem(true))
-	if err != nil {
-		return
-	}
-	streams := sync.Pool{New: func() any { return s2.NewWriter(nil, s2.WriterConcurrency(1), s2.WriterBlockSize(smallChunk)) }}
-	for name, encode := range map[compression.Name]func(to, from []byte) ([]byte, error){
-		compressor: func(to, from []byte) ([]byte, error) { return encoder.EncodeAll(from, to), nil },
-		hasty: func(to, from []byte) ([]byte, error) {
-			w, ok := streams.Get().(*s2.Writer)
-			if !ok {
-				return nil, os.ErrInvalid
-			}
-			defer streams.Put(w)
-			out := bytes.NewBuffer(to)
-			w.Reset(out)
-			if err := w.EncodeBuffer(from); err != nil {
-				return nil, err
-			}
-			err := w.Close()
-			return out.Bytes(), err
-		},
-	} {
+	for name, encode := range map[compression.Name]func(to, from []byte) ([]byte, error){compressor: zstdEncoder(), hasty: s2Encoder()} {
 		own := &lean{Compressor: compression.ByName[name], encode: encode, rooms: sync.Pool{New: func() any { return &leanRoom{} }}}
 		compression.ByName[name], compression.ByHeaderID[own.HeaderID()] = own, own
+	}
+}
+
+func zstdEncoder() func(to, from []byte) ([]byte, error) {
+	encoders := sync.Pool{New: func() any {
+		// The window first: the level would make its blocks half as large as a chunk,
+		// and an encoder of several blocks keeps megabytes of history.
+		encoder, err := zstd.NewWriter(nil, zstd.WithWindowSize(maxChunk), zstd.WithEncoderLevel(zstd.SpeedFastest),
+			zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
+		if err != nil {
+			return err
+		}
+		return encoder
+	}}
+	return func(to, from []byte) ([]byte, error) {
+		got := encoders.Get()
+		encoder, ok := got.(*zstd.Encoder)
+		if !ok {
+			return nil, fmt.Errorf("make an encoder: %v", got)
+		}
+		defer encoders.Put(encoder)
+		return encoder.EncodeAll(from, to), nil
+	}
+}
+
+func s2Encoder() func(to, from []byte) ([]byte, error) {
+	streams := sync.Pool{New: func() any { return s2.NewWriter(nil, s2.WriterConcurrency(1), s2.WriterBlockSize(smallChunk)) }}
+	return func(to, from []byte) ([]byte, error) {
+		w, ok := streams.Get().(*s2.Writer)
+		if !ok {
+			return nil, os.ErrInvalid
+		}
+		defer streams.Put(w)
+		out := bytes.NewBuffer(to)
+		w.Reset(out)
+		if err := w.EncodeBuffer(from); err != nil {
+			return nil, err
+		}
+		err := w.Close()
+		return out.Bytes(), err
 	}
 }
 
