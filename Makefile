@@ -95,8 +95,7 @@ sdk-test: sandbox ## Run the OpenStorage SDK's own suite (SDK_TEST=checkout of l
 
 .PHONY: soak
 soak: ## Ten times the random histories of the engine that make test runs (a quarter of an hour)
-	GODWIT_HISTORIES=10 go test -race -gcflags=golang.org/x/crypto/scrypt=-race=false -gcflags=github.com/klauspost/compress/...=-race=false \
-		-gcflags=github.com/zeebo/blake3/...=-race=false -gcflags=compress/flate=-race=false -vet=off -ldflags=-w \
+	GODWIT_HISTORIES=10 go test -race $(strip $(shell cat .ci/race-flags)) -vet=off -ldflags=-w \
 		-count=1 -timeout 12h -run '^TestHistories$$' $(TESTFLAGS) \
 		./snapshot/snapshottest ./snapshot/kopiastore
 

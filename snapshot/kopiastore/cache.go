@@ -23,12 +23,19 @@ func (r *Repository) sure(ctx context.Context, do func() error) error {
 	if !unreadable(err) || ctx.Err() != nil {
 		return err
 	}
-	for _, name := range keptBlobs() {
-		if forgotten := empty(filepath.Join(r.cache, name)); forgotten != nil {
-			return errors.Join(err, fmt.Errorf("forget what is cached: %w", forgotten))
-		}
+	if forgotten := r.forgetCached(); forgotten != nil {
+		return errors.Join(err, forgotten)
 	}
 	return do()
+}
+
+func (r *Repository) forgetCached() error {
+	for _, name := range keptBlobs() {
+		if err := empty(filepath.Join(r.cache, name)); err != nil {
+			return fmt.Errorf("forget what is cached: %w", err)
+		}
+	}
+	return nil
 }
 
 // unreadable tells damaged bytes from all else that may be wrong; kopia has no
@@ -62,6 +69,23 @@ func (r *Repository) readIndirect(ctx context.Context, id object.ID, length int6
 		return err
 	})
 	return entries, err
+}
+
+// openObject opens one to be read from its start.
+func (r *Repository) openObject(ctx context.Context, id object.ID) (or object.Reader, err error) {
+	err = r.sure(ctx, func() error {
+		or, err = r.rep.OpenObject(ctx, id)
+		return err
+	})
+	return or, err
+}
+
+// verifyObject tells whether all contents of an object are listed.
+func (r *Repository) verifyObject(ctx context.Context, id object.ID) error {
+	return r.sure(ctx, func() error {
+		_, err := r.rep.VerifyObject(ctx, id)
+		return err
+	})
 }
 
 // empty removes what is in a folder, and leaves the folder to who uses it.

@@ -132,7 +132,7 @@ func (w *writer) point(ctx context.Context, m *kopia.Manifest) (*blockImage, che
 	if files[volumeName] == nil || point.Format != formatVersion || point.Key != w.key || held.layout != w.layout {
 		return nil, point, fmt.Errorf("it is of another run: %w", snapshot.ErrCorrupt)
 	}
-	if held.root, err = readIndirect(ctx, r.rep, files[volumeName].ObjectID, held.layout.size); err != nil {
+	if held.root, err = r.readIndirect(ctx, files[volumeName].ObjectID, held.layout.size); err != nil {
 		return nil, point, r.damage(err)
 	}
 	if int64(len(held.root)) != w.layout.segments() {

@@ -241,7 +241,8 @@ func (b *blockImage) name(c snapshot.Chunk) string {
 }
 
 // damage tells a repository that lost or changed bytes from one that cannot
-// be reached just now.
+// be reached just now. What is cached is forgotten, so that whoever tries again
+// is told what the storage holds then.
 func (r *Repository) damage(err error) error {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, snapshot.ErrCorrupt):
@@ -250,7 +251,7 @@ func (r *Repository) damage(err error) error {
 		errors.Is(err, blob.ErrBlobNotFound), errors.Is(err, blob.ErrInvalidRange):
 		return fmt.Errorf("%w: the repository lost it; take a full copy, and look for who deletes in the bucket: %w", snapshot.ErrCorrupt, err)
 	case unreadable(err):
-		return fmt.Errorf("%w: the repository changed it; take a full copy, and look for a faulty disk under the bucket: %w", snapshot.ErrCorrupt, err)
+		return errors.Join(changed(err), r.forgetCached())
 	}
 	return explain(r.location, err)
 }

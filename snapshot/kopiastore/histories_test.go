@@ -12,10 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/blob"
-	"github.com/kopia/kopia/repo/maintenance"
-	"github.com/kopia/kopia/snapshot/snapshotmaintenance"
 
 	"github.com/godwit-io/godwit/snapshot"
 	"github.com/godwit-io/godwit/snapshot/snapshottest"
@@ -137,6 +134,27 @@ func (b *memoryStorage) damage(rnd *rand.Rand) (undo func()) {
 	return func() { b.put(id, whole) }
 }
 
+// damageMetadata changes each pack of kopia's metadata in its first content.
+func (b *memoryStorage) damageMetadata(rnd *rand.Rand) (undo func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	whole := maps.Clone(b.blobs)
+	for id, s := range whole {
+		if strings.HasPrefix(string(id), "q") {
+			broken := bytes.Clone(s.data)
+			for at := 64; at < len(broken)-64; at += 64 {
+				broken[at+rnd.IntN(64)] ^= 1
+			}
+			b.blobs[id] = stored{broken, s.at}
+		}
+	}
+	return func() {
+		for id, s := range whole {
+			b.put(id, s)
+		}
+	}
+}
+
 func (b *memoryStorage) put(id blob.ID, s stored) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -149,7 +167,7 @@ func world(t *testing.T) *snapshottest.World {
 	place := folder(t)
 	return &snapshottest.World{
 		Open: func(t *testing.T, host string) (snapshot.Store, error) {
-			o, l := New(), place
+			o, l := eager(), place
 			o.wrap = func(blob.Storage) blob.Storage { return b }
 			l.Host, l.CacheDir = host, ""
 			r, err := o.open(t.Context(), l, true)
@@ -177,27 +195,15 @@ func world(t *testing.T) *snapshottest.World {
 	}
 }
 
-// collect runs kopia's maintenance at once, with no more care than it takes
-// while nobody writes.
+// collect runs full maintenance at once, with no more care than it takes while nobody
+// writes.
 func collect(ctx context.Context, s snapshot.Store) error {
 	r, ok := s.(*Repository)
 	if !ok {
 		return fmt.Errorf("%T is no repository", s)
 	}
-	if err := r.refresh(ctx); err != nil {
-		return err
-	}
-	return repo.DirectWriteSession(ctx, r.rep, repo.WriteSessionOptions{Purpose: "maintenance"}, func(ctx context.Context, w repo.DirectRepositoryWriter) error {
-		p, err := maintenance.GetParams(ctx, w)
-		if err != nil {
-			return err
-		}
-		p.Owner = w.ClientOptions().UsernameAtHost()
-		if err := maintenance.SetParams(ctx, w, p); err != nil {
-			return err
-		}
-		return snapshotmaintenance.Run(ctx, w, maintenance.ModeFull, true, maintenance.SafetyNone)
-	})
+	_, err := r.Maintain(ctx, snapshot.MaintainRequest{Full: true, TakeOver: true})
+	return err
 }
 
 func TestHistories(t *testing.T) {

@@ -28,9 +28,13 @@ var _ snapshot.Maintenance = (*Repository)(nil)
 
 // Maintain does what is due, as the one owner.
 func (r *Repository) Maintain(ctx context.Context, m snapshot.MaintainRequest) (snapshot.Maintained, error) {
-	done, err := r.maintain(ctx, m)
+	var done snapshot.Maintained
+	err := r.sure(ctx, func() (err error) {
+		done, err = r.maintain(ctx, m)
+		return err
+	})
 	if err != nil {
-		return done, fmt.Errorf("maintain repository %s: %w", describe(r.location), explain(r.location, err))
+		return done, fmt.Errorf("maintain repository %s: %w", describe(r.location), r.damage(err))
 	}
 	return done, nil
 }

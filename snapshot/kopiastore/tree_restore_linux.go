@@ -142,7 +142,7 @@ func (t *treeRestore) findFile(ctx context.Context, e *record, entry *kopia.DirE
 	if entry == nil || entry.Type != kopia.EntryTypeFile || entry.FileSize != e.Size {
 		return notAsRecorded(e)
 	}
-	if _, err := t.repository.rep.VerifyObject(ctx, entry.ObjectID); err != nil {
+	if err := t.repository.verifyObject(ctx, entry.ObjectID); err != nil {
 		return fmt.Errorf("file %q: %w", e.Path, t.repository.damage(err))
 	}
 	t.stored[e.Path] = entry
@@ -278,7 +278,7 @@ func (t *treeRestore) fill(ctx context.Context, e *record, buf []byte) (err erro
 }
 
 func (t *treeRestore) write(ctx context.Context, f *os.File, e *record, buf []byte) (err error) {
-	or, err := t.repository.rep.OpenObject(ctx, t.stored[e.Path].ObjectID)
+	or, err := t.repository.openObject(ctx, t.stored[e.Path].ObjectID)
 	if err != nil {
 		return t.repository.damage(err)
 	}

@@ -81,7 +81,7 @@ func (t *treeRestore) verifyFile(ctx context.Context, e *record) (err error) {
 
 // sameAsStored compares a file with what the image has of it.
 func (t *treeRestore) sameAsStored(ctx context.Context, f *os.File, e *record) (err error) {
-	or, err := t.repository.rep.OpenObject(ctx, t.stored[e.Path].ObjectID)
+	or, err := t.repository.openObject(ctx, t.stored[e.Path].ObjectID)
 	if err != nil {
 		return t.repository.damage(err)
 	}

@@ -31,7 +31,7 @@ type World struct {
 }
 
 const (
-	// SeedVariable runs the one history of that seed.
+	// SeedVariable runs the history of that seed, and those before it in its repository.
 	SeedVariable = "GODWIT_SEED"
 	// FactorVariable runs so many times as many histories.
 	FactorVariable = "GODWIT_HISTORIES"
@@ -50,7 +50,7 @@ func TestHistories(t *testing.T, n int, pkg string, open func(*testing.T) *World
 		if err != nil {
 			t.Fatalf("%s: %v", SeedVariable, err)
 		}
-		runHistory(t, seed, pkg, open(t), [2]snapshot.Store{})
+		runHistories(t, seed-seed%historiesPerWorld, seed+1, pkg, open(t))
 		return
 	}
 	if text := os.Getenv(FactorVariable); text != "" {
@@ -62,12 +62,18 @@ func TestHistories(t *testing.T, n int, pkg string, open func(*testing.T) *World
 	}
 	for first := 0; first < n; first += historiesPerWorld {
 		t.Run(fmt.Sprintf("from_%d", first), func(t *testing.T) {
-			w := open(t)
-			var clients [2]snapshot.Store
-			for seed := first; seed < min(n, first+historiesPerWorld); seed++ {
-				clients = runHistory(t, uint64(seed), pkg, w, clients)
-			}
+			runHistories(t, uint64(first), uint64(min(n, first+historiesPerWorld)), pkg, open(t))
 		})
+	}
+}
+
+// runHistories runs those of some seeds one after the other. What one leaves in the
+// repository, and in its clients' caches, the next ones find.
+func runHistories(t *testing.T, from, to uint64, pkg string, w *World) {
+	t.Helper()
+	var clients [2]snapshot.Store
+	for seed := from; seed < to; seed++ {
+		clients = runHistory(t, seed, pkg, w, clients)
 	}
 }
 
