@@ -167,7 +167,10 @@ func (o controllerOptions) wire(ctx context.Context) (*wiring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the cluster: %w", err)
 	}
-	w := &wiring{controllerOptions: o, mgr: tellingManager{mgr}, opener: kopiastore.New()}
+	w := &wiring{controllerOptions: o, mgr: tellingManager{mgr}}
+	if w.opener, err = openRepositories(mgr); err != nil {
+		return nil, err
+	}
 	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
 		return nil, err
 	}

@@ -127,9 +127,13 @@ func (o nodeOptions) setUp(ctx context.Context, mgr ctrl.Manager) error {
 		return fmt.Errorf("set up the node: %w", err)
 	}
 	budget := snapshot.NewBudget(memory.Value())
+	opener, err := openRepositories(mgr, kopiastore.WithLimiter(limiters.Store), kopiastore.WithBudget(budget))
+	if err != nil {
+		return fmt.Errorf("set up the node: %w", err)
+	}
 	err = node.Setup(mgr, node.Config{
 		NodeName: o.nodeName, ClusterID: clusterID, Namespace: o.namespace, KubeletDir: o.kubeletDir, CacheDir: o.cacheDir,
-		Transfers: o.transfers, Patience: o.patience, Budget: budget, Limiters: limiters, Opener: kopiastore.New(kopiastore.WithLimiter(limiters.Store), kopiastore.WithBudget(budget)), Devices: devices{}, PlainFiles: o.plainFiles,
+		Transfers: o.transfers, Patience: o.patience, Budget: budget, Limiters: limiters, Opener: opener, Devices: devices{}, PlainFiles: o.plainFiles,
 		Tracker: o.tracker(mgr), Metrics: metrics.Registry,
 	})
 	if err != nil {

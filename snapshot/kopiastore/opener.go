@@ -59,6 +59,8 @@ type Opener struct {
 	limiter *snapshot.Limiter
 	// budget bounds what storing trees holds.
 	budget *snapshot.Budget
+	// kept are repositories that stay open for the next user; nil keeps none.
+	kept *keeper
 	// safety is how old what is deleted must be, and settle how long a new
 	// owner of the maintenance waits; tests do not.
 	safety maintenance.SafetyParameters
@@ -124,11 +126,29 @@ func registerStorage() {
 // Open connects to the repository, making it first where there is none and
 // create is set.
 func (o *Opener) Open(ctx context.Context, l snapshot.Location, create bool) (snapshot.Repository, error) {
-	r, err := o.open(ctx, l, create)
+	r, err := o.openOrKept(ctx, normal(l), create)
 	if err != nil {
 		return nil, fmt.Errorf("open repository %s: %w", describe(l), err)
 	}
 	return r, nil
+}
+
+func (o *Opener) openOrKept(ctx context.Context, l snapshot.Location, create bool) (snapshot.Repository, error) {
+	if o.kept == nil {
+		return o.open(ctx, l, create)
+	}
+	if err := complete(ctx, l, create); err != nil {
+		return nil, err
+	}
+	key := keyOf(l)
+	if r := o.again(ctx, key); r != nil {
+		return r, nil
+	}
+	r, err := o.open(ctx, l, create)
+	if err != nil {
+		return nil, err
+	}
+	return o.kept.lease(o.kept.add(key, r)), nil
 }
 
 func (o *Opener) open(ctx context.Context, l snapshot.Location, create bool) (_ *Repository, err error) {
@@ -144,7 +164,7 @@ func (o *Opener) open(ctx context.Context, l snapshot.Location, create bool) (_ 
 	files := newFormatStorage(oneList{&sessionStorage{st, o.sessions}}, l, formatBlob, o.derivations)
 	r := &Repository{
 		location: l, now: o.now, flushBytes: o.flushBytes, sessions: o.sessions, spans: newSpanStorage(files), format: files,
-		checkClock: checkClock, safety: o.safety, settle: o.settle, budget: o.budget, formatLife: o.formatLife,
+		formatBlob: formatBlob, checkClock: checkClock, safety: o.safety, settle: o.settle, budget: o.budget, formatLife: o.formatLife,
 	}
 	if err := r.connect(ctx); err != nil {
 		return nil, errors.Join(explain(l, err), r.cleanUp(), st.Close(ctx))
@@ -155,13 +175,7 @@ func (o *Opener) open(ctx context.Context, l snapshot.Location, create bool) (_ 
 
 // reached opens the storage of a location that is complete and answers.
 func (o *Opener) reached(ctx context.Context, l snapshot.Location, create bool) (blob.Storage, func() error, error) {
-	if err := check(l); err != nil {
-		return nil, nil, err
-	}
-	if l.Password == "" {
-		return nil, nil, errors.New("the repository password is empty: check the Secret")
-	}
-	if err := reach(ctx, l, create); err != nil {
+	if err := complete(ctx, l, create); err != nil {
 		return nil, nil, err
 	}
 	st, err := newStorage(ctx, l, create)
@@ -181,6 +195,17 @@ func (o *Opener) reached(ctx context.Context, l snapshot.Location, create bool) 
 	return st, checkClock, nil
 }
 
+// complete refuses a location that lacks something, or does not answer.
+func complete(ctx context.Context, l snapshot.Location, create bool) error {
+	if err := check(l); err != nil {
+		return err
+	}
+	if l.Password == "" {
+		return errors.New("the repository password is empty: check the Secret")
+	}
+	return reach(ctx, l, create)
+}
+
 // Repository is an open kopia repository.
 type Repository struct {
 	location   snapshot.Location
@@ -190,6 +215,8 @@ type Repository struct {
 	rep        repo.DirectRepository
 	spans      *spanStorage
 	format     *formatStorage
+	// formatBlob is what the storage held when it was opened.
+	formatBlob []byte
 	// checkClock holds the store's clock against ours; nil where kopia does.
 	checkClock func() error
 	safety     maintenance.SafetyParameters
