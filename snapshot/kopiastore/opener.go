@@ -36,7 +36,10 @@ const (
 	// a byte holds no more than what is being read.
 	chunkCacheSize = 1
 	// Below zero kopia asks the storage first, and then takes its own default.
-	formatLife     = -1
+	formatLife = -1
+	// treeCheckpointEvery is how much of a tree is read again after a kill, in time.
+	treeCheckpointEvery = 30 * time.Second
+
 	configDirMode  = 0o700
 	configFileMode = 0o600
 )
@@ -68,6 +71,8 @@ type Opener struct {
 	// formatLife is how long kopia goes by the files that it was told of; tests
 	// shorten it.
 	formatLife time.Duration
+	// treeCheckpointEvery is how often a tree's upload is listed; tests shorten it.
+	treeCheckpointEvery time.Duration
 }
 
 // Option changes an Opener.
@@ -89,7 +94,7 @@ func New(options ...Option) *Opener {
 		registerCompressors()
 	})
 	o := &Opener{now: time.Now, flushBytes: flushBytes, sessions: newSessions(), derivations: newDerivations(), sound: newSoundness(),
-		safety: maintenance.SafetyFull, settle: settleTime, formatLife: formatLife}
+		safety: maintenance.SafetyFull, settle: settleTime, formatLife: formatLife, treeCheckpointEvery: treeCheckpointEvery}
 	for _, set := range options {
 		set(o)
 	}
@@ -165,6 +170,7 @@ func (o *Opener) open(ctx context.Context, l snapshot.Location, create bool) (_ 
 	r := &Repository{
 		location: l, now: o.now, flushBytes: o.flushBytes, sessions: o.sessions, spans: newSpanStorage(files), format: files,
 		formatBlob: formatBlob, checkClock: checkClock, safety: o.safety, settle: o.settle, budget: o.budget, formatLife: o.formatLife,
+		treeCheckpointEvery: o.treeCheckpointEvery,
 	}
 	if err := r.connect(ctx); err != nil {
 		return nil, errors.Join(explain(l, err), r.cleanUp(), st.Close(ctx))
@@ -223,6 +229,8 @@ type Repository struct {
 	settle     time.Duration
 	formatLife time.Duration
 	budget     *snapshot.Budget
+
+	treeCheckpointEvery time.Duration
 	// temporary is removed on Close; it is the cache where none was given.
 	temporary []string
 	// cache is the folder of kopia's.

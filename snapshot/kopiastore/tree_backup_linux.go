@@ -15,6 +15,7 @@ import (
 	"github.com/kopia/kopia/fs"
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/compression"
+	"github.com/kopia/kopia/repo/manifest"
 	"github.com/kopia/kopia/repo/object"
 	kopia "github.com/kopia/kopia/snapshot"
 	"github.com/kopia/kopia/snapshot/policy"
@@ -32,7 +33,7 @@ const (
 
 // BackupTree stores the tree under dir by kopia's uploader, with what it does
 // not keep of it beside. A file is read again unless its size, its mtime and
-// its ctime are those of the parent image.
+// its ctime are those of the parent image, or of a run of the volume that was killed.
 func (r *Repository) BackupTree(ctx context.Context, dir string, image snapshot.Image, parent snapshot.ImageID, progress snapshot.Progress) (snapshot.Image, error) {
 	image, err := r.backupTree(ctx, dir, image, parent, progress)
 	if err != nil {
@@ -42,26 +43,17 @@ func (r *Repository) BackupTree(ctx context.Context, dir string, image snapshot.
 }
 
 func (r *Repository) backupTree(ctx context.Context, dir string, image snapshot.Image, parent snapshot.ImageID, progress snapshot.Progress) (_ snapshot.Image, err error) {
-	src, err := source(image.Volume)
+	u := &treeUpload{repository: r}
+	known, walked, err := u.prepare(ctx, dir, &image, parent)
 	if err != nil {
 		return snapshot.Image{}, err
 	}
-	previous, err := r.parentTree(ctx, parent)
-	if err != nil {
-		return snapshot.Image{}, err
-	}
-	root, walked, err := walkTree(ctx, dir)
-	if err != nil {
-		return snapshot.Image{}, err
-	}
-	previous.mark(root)
-	image.Kind, image.Method, image.Base, image.ChunkSize, image.Size = snapshot.Tree, snapshot.MethodFiles, previous.id, 0, walked.size
 	release, err := r.budget.Acquire(ctx, treeWeight)
 	if err != nil {
 		return snapshot.Image{}, fmt.Errorf("wait for memory: %w", err)
 	}
 	defer release()
-	u := &treeUpload{repository: r, progress: newTreeProgress(progress, walked)}
+	u.progress = newTreeProgress(progress, walked)
 	_, u.session, err = r.rep.NewDirectWriter(ctx, repo.WriteSessionOptions{Purpose: "tree", OnUpload: u.sent})
 	if err != nil {
 		return snapshot.Image{}, explain(r.location, err)
@@ -70,51 +62,87 @@ func (r *Repository) backupTree(ctx context.Context, dir string, image snapshot.
 	if err := r.recoverPacks(ctx, u.session); err != nil {
 		return snapshot.Image{}, explain(r.location, err)
 	}
-	volume, err := u.upload(ctx, root, src, previous.volume)
+	volume, err := u.upload(ctx, known)
 	if err != nil {
 		return snapshot.Image{}, explain(r.location, err)
 	}
 	if s := volume.DirSummary; s == nil || s.TotalFileCount != walked.files {
 		return snapshot.Image{}, fmt.Errorf("kopia stored %+v, where %d files are", s, walked.files)
 	}
-	attributes, err := writeRecords(ctx, u.session, root, volume.ModTime)
+	attributes, err := writeRecords(ctx, u.session, u.root, volume.ModTime)
 	if err != nil {
 		return snapshot.Image{}, explain(r.location, err)
 	}
-	committed, err := r.saveImage(ctx, u.session, imageRecord{Image: image}, []*kopia.DirEntry{volume, attributes}, previous.id, nil)
+	committed, err := r.saveImage(ctx, u.session, imageRecord{Image: image}, []*kopia.DirEntry{volume, attributes}, parent, u.spent(0))
 	u.progress.tell()
 	return committed, explain(r.location, err)
 }
 
-// parentTree is what the image before this one knows of its files.
-type parentTree struct {
-	id      snapshot.ImageID
-	volume  *kopia.DirEntry
-	changed map[raw]record
+// prepare walks over the tree, and finds what of it is stored already: by runs that were
+// killed, and in the parent.
+func (u *treeUpload) prepare(ctx context.Context, dir string, image *snapshot.Image, parent snapshot.ImageID) ([]knownTree, *walker, error) {
+	if _, err := source(image.Volume); err != nil {
+		return nil, nil, err
+	}
+	before, err := u.repository.parentTree(ctx, parent)
+	if err != nil {
+		return nil, nil, err
+	}
+	if u.found, err = u.repository.treeCheckpoints(ctx, image.Volume); err != nil {
+		return nil, nil, err
+	}
+	root, walked, err := walkTree(ctx, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	known, err := u.repository.begun(ctx, u.found, root)
+	if err != nil {
+		return nil, nil, err
+	}
+	known = append(known, before...)
+	mark(root, known)
+	image.Kind, image.Method, image.Base, image.ChunkSize, image.Size = snapshot.Tree, snapshot.MethodFiles, parent, 0, walked.size
+	u.root, u.image = root, *image
+	return known, walked, nil
 }
 
-func (r *Repository) parentTree(ctx context.Context, id snapshot.ImageID) (parentTree, error) {
+// knownTree is what an image, or a checkpoint, has of the files.
+type knownTree struct {
+	volume *kopia.DirEntry
+	files  map[raw]record
+}
+
+// parentTree is the image before this one; none without.
+func (r *Repository) parentTree(ctx context.Context, id snapshot.ImageID) ([]knownTree, error) {
 	if id == "" {
-		return parentTree{}, nil
+		return nil, nil
 	}
 	m, err := r.manifestOf(ctx, id, kindImage)
 	if errors.Is(err, snapshot.ErrNotFound) {
-		return parentTree{}, fmt.Errorf("%w: %w", snapshot.ErrNoBase, err)
+		return nil, fmt.Errorf("%w: %w", snapshot.ErrNoBase, err)
 	}
 	if err != nil {
-		return parentTree{}, err
+		return nil, err
 	}
+	k, err := r.knownTree(ctx, m)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", id, err)
+	}
+	return []knownTree{k}, nil
+}
+
+func (r *Repository) knownTree(ctx context.Context, m *kopia.Manifest) (knownTree, error) {
 	volume, records, err := r.tree(ctx, m)
 	if err != nil {
-		return parentTree{}, fmt.Errorf("image %s: %w", id, err)
+		return knownTree{}, err
 	}
-	p := parentTree{id: id, volume: volume, changed: map[raw]record{}}
+	k := knownTree{volume: volume, files: map[raw]record{}}
 	for _, e := range records {
 		if e.Type == typeFile {
-			p.changed[e.Path] = e
+			k.files[e.Path] = e
 		}
 	}
-	return p, nil
+	return k, nil
 }
 
 // tree opens a Tree image.
@@ -135,16 +163,32 @@ func (r *Repository) tree(ctx context.Context, m *kopia.Manifest) (*kopia.DirEnt
 	return volume, records, err
 }
 
-// mark finds the files whose content may be another than the parent's, which
+// mark finds the files whose content may be another than what is known of them, which
 // kopia would not see where a program set the time back.
-func (p parentTree) mark(n *node) {
+func mark(n *node, known []knownTree) {
 	for _, c := range n.children {
 		if c.Type == typeFile {
-			before, known := p.changed[c.Path]
-			c.fresh = !known || before.Changed != c.Changed || before.Modified != c.Modified || before.Size != c.Size
+			c.fresh = !isKnown(c, known)
 		}
-		p.mark(c)
+		mark(c, known)
 	}
+}
+
+// isKnown is true for a file that is stored. Kopia takes it, by its size and time, from
+// any of those that are known: none may have another content by the same.
+func isKnown(c *node, known []knownTree) bool {
+	found := false
+	for _, k := range known {
+		before, ok := k.files[c.Path]
+		switch {
+		case !ok || before.Size != c.Size || !kopiaTime(before.Modified).Equal(kopiaTime(c.Modified)):
+		case before.Changed != c.Changed || before.Modified != c.Modified:
+			return false
+		default:
+			found = true
+		}
+	}
+	return found
 }
 
 // treeUpload is one BackupTree under way.
@@ -152,46 +196,40 @@ type treeUpload struct {
 	repository *Repository
 	session    repo.DirectRepositoryWriter
 	progress   *treeProgress
-	unflushed  atomic.Int64
+	image      snapshot.Image
+	root       *node
+	// found are the checkpoints of runs before, own is this run's.
+	found []*kopia.Manifest
+	own   []manifest.ID
+	// records are those of the whole tree, once the first checkpoint has them.
+	records *kopia.DirEntry
 }
 
-func (u *treeUpload) sent(n int64) {
-	u.progress.uploaded.Add(n)
-	u.unflushed.Add(n)
-}
+func (u *treeUpload) sent(n int64) { u.progress.uploaded.Add(n) }
 
-func (u *treeUpload) upload(ctx context.Context, root *node, src kopia.SourceInfo, previous *kopia.DirEntry) (*kopia.DirEntry, error) {
-	uploader := upload.NewUploader(u.session)
-	// Kopia's checkpoints apply its own retention to our images: none are made.
-	uploader.CheckpointInterval = 0
+func (u *treeUpload) upload(ctx context.Context, known []knownTree) (*kopia.DirEntry, error) {
+	src, err := source(u.image.Volume)
+	if err != nil {
+		return nil, err
+	}
+	session := &treeSession{DirectRepositoryWriter: u.session, list: u.checkpoint}
+	uploader := upload.NewUploader(session)
+	uploader.CheckpointInterval = u.repository.treeCheckpointEvery
 	uploader.DisableIgnoreRules = true
 	uploader.EnableActions = false
 	uploader.ParallelUploads = treeWorkers
 	uploader.Progress = u.progress
 	defer context.AfterFunc(ctx, uploader.Cancel)()
-	flushed, stop := context.WithCancelCause(ctx)
-	var flusher sync.WaitGroup
-	flusher.Go(func() {
-		if err := u.flush(flushed); err != nil {
-			stop(err)
-			uploader.Cancel()
-		}
-	})
 	plan := policy.BuildTree(nil, &policy.Policy{
 		CompressionPolicy:         policy.CompressionPolicy{CompressorName: compression.Name(compressor)},
 		MetadataCompressionPolicy: policy.MetadataCompressionPolicy{CompressorName: compression.Name(compressor)},
 	})
-	var before []*kopia.Manifest
-	if previous != nil {
-		before = append(before, &kopia.Manifest{RootEntry: previous})
+	before := make([]*kopia.Manifest, 0, len(known))
+	for _, k := range known {
+		before = append(before, &kopia.Manifest{RootEntry: k.volume})
 	}
-	m, err := uploader.Upload(ctx, treeFolder{treeEntry{root}}, plan, src, before...)
-	stop(nil)
-	flusher.Wait()
-	if cause := context.Cause(flushed); !errors.Is(cause, context.Canceled) {
-		return nil, fmt.Errorf("flush: %w", cause)
-	}
-	if err := errors.Join(ctx.Err(), err); err != nil {
+	m, err := uploader.Upload(ctx, treeFolder{treeEntry{u.root}}, plan, src, before...)
+	if err := errors.Join(ctx.Err(), session.end(), err); err != nil {
 		return nil, err
 	}
 	if err := u.progress.failures(); err != nil {
@@ -203,27 +241,6 @@ func (u *treeUpload) upload(ctx context.Context, root *node, src kopia.SourceInf
 	volume := m.RootEntry.Clone()
 	volume.Name = volumeName
 	return volume, nil
-}
-
-// flush makes what was sent durable now and then, so that a run that is
-// killed need not send it again.
-func (u *treeUpload) flush(ctx context.Context) error {
-	tick := time.NewTicker(flushInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if u.unflushed.Load() < flushLeast {
-			continue
-		}
-		u.unflushed.Store(0)
-		if err := u.session.Flush(ctx); err != nil && ctx.Err() == nil {
-			return err
-		}
-	}
 }
 
 // writeRecords streams the records of a tree into their file.

@@ -2,17 +2,21 @@ package kopiastore
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/blob"
+	"github.com/kopia/kopia/repo/manifest"
 	kopia "github.com/kopia/kopia/snapshot"
 
 	"github.com/godwit-io/godwit/snapshot"
@@ -51,13 +55,16 @@ func TestLiveTree(t *testing.T) {
 			if err := c.do(filepath.Join(dir, "victim")); err != nil {
 				t.Fatal(err)
 			}
-			u := &treeUpload{repository: r, progress: newTreeProgress(nil, walked)}
+			u := &treeUpload{
+				repository: r, progress: newTreeProgress(nil, walked), root: root,
+				image: snapshot.Image{Volume: snapshot.Volume{Cluster: "c", Namespace: "n", Name: "live"}},
+			}
 			_, u.session, err = r.rep.NewDirectWriter(t.Context(), repo.WriteSessionOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer func() { _ = u.session.Close(t.Context()) }()
-			_, err = u.upload(t.Context(), root, kopia.SourceInfo{Host: "h", UserName: "u", Path: "/p"}, nil)
+			_, err = u.upload(t.Context(), nil)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("upload says %v, want %q", err, c.want)
 			}
@@ -93,6 +100,100 @@ func TestKilledTreeSendsTheRest(t *testing.T) {
 	after := sent(t, l.Path)
 	if before < 30<<20 || after > files*size+(1<<20) {
 		t.Errorf("%d MiB were stored before the kill, and %d MiB for %d after it", before>>20, after>>20, files*size>>20)
+	}
+}
+
+// TestKilledTreeReadsTheRest kills a tree's upload after its checkpoint, changes a file
+// and sets its time back, and runs it again.
+func TestKilledTreeReadsTheRest(t *testing.T) {
+	t.Parallel()
+	l, dir := folder(t), t.TempDir()
+	// The large one is what is under way when the others are through.
+	const files, size, large = 40, 1 << 20, 512 << 20
+	name := func(i int) string { return filepath.Join(dir, fmt.Sprint("folder", i%3), fmt.Sprintf("file%02d", i)) }
+	for i := range files {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name(i)), 0o700), os.WriteFile(name(i), noise(size, byte(i)), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	image := snapshot.Image{Volume: snapshot.Volume{Cluster: "c", Namespace: "n", Name: "tree"}}
+	watcher := open(t, New(), l)
+	r, err := open(t, New(), l).BackupTree(t.Context(), dir, image, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range files {
+		if err := os.WriteFile(name(i), noise(size, byte(100+i)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "large"), nil, 0o600), os.Truncate(filepath.Join(dir, "large"), large)); err != nil {
+		t.Fatal(err)
+	}
+	points := func() []*kopia.Manifest {
+		found, err := watcher.treeCheckpoints(t.Context(), image.Volume)
+		if err != nil {
+			t.Error(err)
+		}
+		return found
+	}
+	o := New()
+	o.treeCheckpointEvery = 5 * time.Millisecond
+	ctx, kill := context.WithCancel(t.Context())
+	once := sync.OnceFunc(func() {
+		// The one that begins after another has ended has all files that were through.
+		seen := map[manifest.ID]bool{}
+		for end := time.Now().Add(time.Minute); len(seen) < 3 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			for _, m := range points() {
+				seen[m.ID] = true
+			}
+		}
+		kill()
+	})
+	_, err = open(t, o, l).BackupTree(ctx, dir, image, r.ID, func(s snapshot.Stats) {
+		if s.Done > files*size+large/8 {
+			once()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if n := len(points()); n != 1 {
+		t.Fatalf("%d checkpoints are left", n)
+	}
+	info, err := os.Stat(name(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := noise(size, 99)
+	if err := errors.Join(os.WriteFile(name(0), late, 0o600), os.Chtimes(name(0), info.ModTime(), info.ModTime())); err != nil {
+		t.Fatal(err)
+	}
+	var last snapshot.Stats
+	second := open(t, New(), l)
+	image, err = second.BackupTree(t.Context(), dir, image, r.ID, func(s snapshot.Stats) { last = s })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if small := last.Read - large; small < size || small > files*size/2 || last.Done != files*size+large {
+		t.Errorf("run again it read %d KiB of %d: %+v", small>>10, files*size>>10, last)
+	}
+	if n := len(points()); n > 0 {
+		t.Errorf("%d checkpoints are left of what is complete", n)
+	}
+	back := t.TempDir()
+	if _, err := second.RestoreTree(t.Context(), image.ID, back, nil); err != nil {
+		t.Fatal(err)
+	}
+	for i := range files {
+		want := noise(size, byte(100+i))
+		if i == 0 {
+			want = late
+		}
+		got, err := os.ReadFile(filepath.Join(back, fmt.Sprint("folder", i%3), filepath.Base(name(i))))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("file %d came back different (%v)", i, err)
+		}
 	}
 }
 

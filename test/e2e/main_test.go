@@ -73,17 +73,17 @@ func run(m *testing.M) int {
 	return code
 }
 
-// play runs the stories, and removes the clusters when all of them went well.
-func play(ctx context.Context, o scenario.Options, stories func() int) (int, error) {
+// play runs all stories, and removes the clusters when all of them went well.
+func play(ctx context.Context, o scenario.Options, all func() int) (int, error) {
 	ground, err := raise(ctx, o)
 	if err != nil {
 		return 1, err
 	}
 	shared = ground
-	if err := scenario.AtOnce(flag.CommandLine, storiesAtOnce); err != nil {
+	if err := stories.takeOver(flag.CommandLine); err != nil {
 		return 1, err
 	}
-	code := stories()
+	code := all()
 	ctx = context.WithoutCancel(ctx)
 	// It fails any story, and none of them can say why.
 	if err := ground.OutOfMemory(ctx); err != nil || code != 0 {
@@ -118,14 +118,14 @@ func raise(ctx context.Context, o scenario.Options) (*scenario.Ground, error) {
 }
 
 // storiesAtOnce is how many stories run side by side: on two cores, more only
-// make each other slow. Those that wait to be alone count too.
+// make each other slow.
 const storiesAtOnce = 4
 
 // severalCases begins a story whose cases run beside others.
 func severalCases(t *testing.T) {
 	t.Helper()
-	stories.enter()
-	t.Cleanup(stories.leave)
+	stories.enter(t.Name())
+	t.Cleanup(func() { stories.leave(t.Name()) })
 	t.Parallel()
 }
 
@@ -137,6 +137,8 @@ func besideOthers(t *testing.T) (*scenario.Ground, context.Context) {
 	if shared == nil {
 		t.Skip("needs two real clusters: make e2e brings them up")
 	}
+	must(t, stories.begin(t.Context(), t.Name()))
+	t.Cleanup(stories.end)
 	return shared, bounded(t)
 }
 
