@@ -24,8 +24,10 @@ DEMOFLAGS ?=
 # also writes docs/performance.md. bin/bench -help lists the rest.
 BENCH_SIZE ?= 8GiB
 BENCH_ROUNDS ?= 3
-# How large the volume of `make bench-rounds` is.
+# How large the volume of `make bench-rounds` is, and how much of it holds data: all,
+# where nothing is said. The disk needs three times that.
 SIZE ?= 20GiB
+FILL ?=
 BENCH_FLAGS ?=
 # Which benchmarks `make bench-packages` runs.
 BENCH ?= .
@@ -116,7 +118,7 @@ bench-objects: sandbox ## Measure 10,000 objects beside kubectl apply (BENCH_FLA
 
 .PHONY: bench-rounds
 bench-rounds: image ## Measure lag and unchanged rounds on two real clusters (needs root; SIZE=1GiB for a quick look)
-	GODWIT_E2E=1 GODWIT_BENCH_ROUNDS=$(SIZE) go test -count=1 -v -timeout 6h -run '^TestBenchRounds$$' $(TESTFLAGS) ./test/e2e
+	GODWIT_E2E=1 GODWIT_BENCH_ROUNDS=$(SIZE) GODWIT_BENCH_FILL=$(FILL) go test -count=1 -v -timeout 6h -run '^TestBenchRounds$$' $(TESTFLAGS) ./test/e2e
 
 .PHONY: bench-packages
 bench-packages: ## Run the Go benchmarks of the packages (BENCH=regexp chooses)

@@ -27,10 +27,12 @@ type roundsBench struct {
 	g         *scenario.Ground
 	ctx       context.Context
 	namespace string
-	megabytes int64
+	// megabytes is how large the volume is, filled how much of it holds data at first.
+	megabytes, filled int64
 }
 
-// TestBenchRounds measures, with a volume of GODWIT_BENCH_ROUNDS that is full: the lag
+// TestBenchRounds measures, with a volume of GODWIT_BENCH_ROUNDS that is full, or holds
+// GODWIT_BENCH_FILL of data (it takes three times that of this machine's disk): the lag
 // of continuous rounds between which 1 % of it changes, that is, the age of what could be
 // failed over to, and what a round costs in which nothing did. How old what the target
 // already holds is, it tells beside that. The times mean something on a machine that does nothing else.
@@ -39,18 +41,28 @@ func TestBenchRounds(t *testing.T) {
 	if size == "" {
 		t.Skip("measures for minutes to hours: make bench-rounds SIZE=20GiB")
 	}
-	quantity, err := resource.ParseQuantity(strings.TrimSuffix(size, "B"))
-	must(t, err)
+	megabytes := megabytesOf(t, size)
+	filled := megabytes
+	if fill := os.Getenv("GODWIT_BENCH_FILL"); fill != "" {
+		filled = min(megabytesOf(t, fill), megabytes)
+	}
 	g, _ := besideOthers(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Hour)
 	t.Cleanup(cancel)
-	b := &roundsBench{t: t, g: g, ctx: ctx, namespace: "bench-rounds", megabytes: max(quantity.Value()>>20, 100)}
+	b := &roundsBench{t: t, g: g, ctx: ctx, namespace: "bench-rounds", megabytes: max(megabytes, 100), filled: filled}
 	b.start()
 	t.Cleanup(func() { afterFailover(context.WithoutCancel(ctx), t, g, b.namespace) })
 	b.lag(5)
-	_, err = g.Godwitctl(ctx, g.Source, "suspend", "migrationschedule", "dr", "-n", b.namespace)
+	_, err := g.Godwitctl(ctx, g.Source, "suspend", "migrationschedule", "dr", "-n", b.namespace)
 	must(t, err)
 	b.unchanged(5)
+}
+
+func megabytesOf(t *testing.T, size string) int64 {
+	t.Helper()
+	quantity, err := resource.ParseQuantity(strings.TrimSuffix(size, "B"))
+	must(t, err)
+	return quantity.Value() >> 20
 }
 
 // start fills the volume, and brings it to the target for the first time.
@@ -82,14 +94,14 @@ spec:
       volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
 `, b.namespace, b.megabytes, b.g.AppImage.Name)))
 	must(b.t, b.g.Source.Rollout(b.ctx, b.namespace, "deployment/writer", "120s"))
-	b.write(0, b.megabytes)
+	b.write(0, b.filled)
 	must(b.t, b.g.Pair(b.ctx, b.namespace, "west"))
 	_, err := b.g.Godwitctl(b.ctx, b.g.Source, "create", "migrationschedule", "dr", "-n", b.namespace, "-c", "west", "--namespaces", b.namespace,
 		"--continuous", "--min-interval-seconds", "1")
 	must(b.t, err)
 	began := time.Now()
 	b.awaitRound(time.Time{}, 3*time.Hour, nil)
-	b.t.Logf("the first round of %d MiB took %s", b.megabytes, time.Since(began).Round(time.Second))
+	b.t.Logf("the first round of %d MiB, %d of them data, took %s", b.megabytes, b.filled, time.Since(began).Round(time.Second))
 }
 
 // write puts new content into so many MiB of the volume.

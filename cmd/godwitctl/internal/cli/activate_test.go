@@ -123,6 +123,9 @@ func (c *cluster) testFailoverOnTarget(t *testing.T) {
 	if got := c.good(t, "get failover -n bank"); !strings.Contains(got, "Scaled up Apps in : 1/2 namespaces") {
 		t.Errorf("get failover: %q", got)
 	}
+	if got := c.good(t, "get failback -n bank"); got != "No resources found.\n" {
+		t.Errorf("get failback: %q", got)
+	}
 
 	if got := c.good(t, "perform failover -m hourly -n bank --skip-source-operations --wait=false"); strings.Contains(got, "The source is asked") || !strings.Contains(got, loss) {
 		t.Errorf("without the source: %q", got)

@@ -203,6 +203,9 @@ func (c *cluster) testPairing(t *testing.T) {
 	if _, err := pairing.ParseToken(c.good(t, "create token -n cms --backuplocation relay --ttl 5m")); err != nil {
 		t.Errorf("create token: %v", err)
 	}
+	if of, others := c.good(t, "get tokens -n cms"), c.good(t, "get tokens -n other"); strings.Count(of, "Open") < 2 || others != "No resources found.\n" {
+		t.Errorf("tokens of namespace cms %q, and of another %q", of, others)
+	}
 	if out := c.good(t, "version"); !strings.Contains(out, "Server: unknown, cluster production (11111111-2222-3333-4444-555555555555), reached at target.example.com:30931") {
 		t.Errorf("version: %s", out)
 	}

@@ -104,6 +104,9 @@ func (s *session) createMigration(ctx context.Context, f migrationFlags, args []
 	if err := c.Create(ctx, m, opts...); err != nil {
 		return s.fail(fmt.Sprintf("create Migration %s in namespace %s", m.Name, m.Namespace), err)
 	}
+	if err := s.hintNamespaces(ctx, c, m.Spec.Namespaces); err != nil {
+		return err
+	}
 	switch {
 	case !s.tabular():
 		return s.printObject(m)

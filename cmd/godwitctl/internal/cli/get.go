@@ -29,7 +29,7 @@ func newGet(s *session) *cobra.Command {
 			Short:       "Show " + k.short,
 			Annotations: uses(usesOutput, usesWatch, usesAllNamespaces),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				return s.get(cmd.Context(), selection{kind: k, names: args, pair: pair})
+				return s.get(cmd.Context(), selection{kind: k, names: args, pair: pair, called: cmd.CalledAs()})
 			},
 		}
 		if k.name == migrations.name || k.name == migrationScheduleKind().name {
@@ -50,10 +50,16 @@ type selection struct {
 	names []string
 	// pair, where given, leaves out what goes over other ClusterPairs.
 	pair string
+	// called is the word for the kind that was used: failover and failback are two of
+	// the same kind.
+	called string
 }
 
 func (sel selection) has(obj client.Object) bool {
 	switch o := obj.(type) {
+	case *api.Action:
+		called := api.ActionType(sel.called)
+		return called != api.ActionFailover && called != api.ActionFailback || o.Spec.ActionType == called
 	case *api.Migration:
 		return sel.pair == "" || o.Spec.ClusterPair == sel.pair
 	case *api.MigrationSchedule:

@@ -197,7 +197,7 @@ func newGetTokens(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:     "tokens",
 		Aliases: []string{"token"},
-		Short:   "Show which tokens were given out; never their secrets",
+		Short:   "Show which tokens were given out, with -n those for that namespace; never their secrets",
 		Args:    noNames,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := s.client()
@@ -207,6 +207,9 @@ func newGetTokens(s *session) *cobra.Command {
 			grants, err := secretstore.New(c, s.home).Grants().List(cmd.Context())
 			if err != nil {
 				return s.fail("list tokens", err)
+			}
+			if only := *s.config.Namespace; only != "" {
+				grants = slices.DeleteFunc(grants, func(g pairing.Grant) bool { return g.Scope.Covers(only) != nil })
 			}
 			return s.printTokens(grants, time.Now())
 		},

@@ -243,7 +243,10 @@ func (s *session) createMigrationSchedule(cmd *cobra.Command, f scheduleFlags, a
 		}
 		m.Spec.SchedulePolicyName = p.Name
 	}
-	return s.create(ctx, m, "MigrationSchedule", "MigrationSchedule")
+	if err := s.create(ctx, m, "MigrationSchedule", "MigrationSchedule"); err != nil {
+		return err
+	}
+	return errors.Join(s.hintNamespaces(ctx, c, f.namespaces), s.hintPolicy(ctx, c, m))
 }
 
 // schedule is what the flags ask for.

@@ -20,6 +20,11 @@ func (c *cluster) testSchedule(t *testing.T) {
 	if got := c.good(t, "create migrationschedule cms-dr -n cms -c prodcluster --namespaces cms -s nightly"); got != "MigrationSchedule cms-dr created successfully\n" {
 		t.Errorf("create migrationschedule: %q", got)
 	}
+	got := c.run(t, "create migrationschedule mistyped -n cms -c prodcluster --namespaces cms,csm -s nihgtly")
+	if got.code != 0 || strings.Count(got.err, "\n") != 2 || !strings.Contains(got.err, "namespace csm is not in this cluster") || !strings.Contains(got.err, "no SchedulePolicy nihgtly") {
+		t.Errorf("names that are not there: %+v", got)
+	}
+	c.good(t, "delete migrationschedule -n cms mistyped")
 	c.good(t, "create migrationschedule other -n cms -c prodcluster --namespaces cms -i 5 --suspend --disable-auto-suspend --exclude-volumes")
 	var s api.MigrationSchedule
 	if err := c.client.Get(t.Context(), client.ObjectKey{Namespace: "cms", Name: "other"}, &s); err != nil {
