@@ -98,7 +98,7 @@ func newMapper() meta.RESTMapper {
 	mapper.Add(ours.WithKind("ApplicationRegistration"), meta.RESTScopeRoot)
 	for _, gvk := range []schema.GroupVersionKind{
 		core.WithKind("ConfigMap"), core.WithKind("Secret"), core.WithKind("Event"),
-		ours.WithKind("Action"), ours.WithKind("BackupLocation"), ours.WithKind("ClusterPair"), ours.WithKind("Migration"), ours.WithKind("MigrationSchedule"),
+		ours.WithKind("Action"), ours.WithKind("BackupLocation"), ours.WithKind("ClusterPair"), ours.WithKind("Migration"), ours.WithKind("MigrationSchedule"), ours.WithKind("NamespacedSchedulePolicy"),
 		ours.WithKind("Standby"), ours.WithKind("Rule"), ours.WithKind("Drill"), ours.WithKind("VolumeTransfer"), ours.WithKind("TransferLimit"),
 	} {
 		mapper.Add(gvk, meta.RESTScopeNamespace)
