@@ -17,8 +17,19 @@ const keptOpen = 2 * time.Minute
 // openRepositories makes the process's opener, which ends with its manager.
 func openRepositories(mgr ctrl.Manager, options ...kopiastore.Option) (*kopiastore.Opener, error) {
 	o := kopiastore.New(append(options, kopiastore.KeepOpen(keptOpen))...)
-	return o, mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
-		<-ctx.Done()
-		return o.Close(context.WithoutCancel(ctx))
-	}))
+	return o, mgr.Add(closing{o})
+}
+
+// closing closes what is kept open as the process ends, elected or not.
+type closing struct{ opener *kopiastore.Opener }
+
+var _ manager.LeaderElectionRunnable = closing{}
+
+// NeedLeaderElection is false: who is not elected opens repositories too.
+func (closing) NeedLeaderElection() bool { return false }
+
+// Start waits for the end.
+func (c closing) Start(ctx context.Context) error {
+	<-ctx.Done()
+	return c.opener.Close(context.WithoutCancel(ctx))
 }

@@ -20,6 +20,9 @@ const (
 	kindCheckpoint = "checkpoint"
 	checkpointFile = "checkpoint.json"
 	checkpointTag  = "tag:checkpoint"
+	// treeKey is the key of the checkpoints of all trees of a volume: which of its files a
+	// later run need not read is told by each file's size and times, as with an image.
+	treeKey = "tree"
 	// deadAfter is when a checkpoint that nobody took up is swept by the next
 	// image of its volume.
 	deadAfter = 24 * time.Hour
@@ -226,7 +229,8 @@ func (w *writer) checkpoint(ctx context.Context) error {
 func (w *writer) spent() []manifest.ID {
 	var ids []manifest.ID
 	for _, m := range w.checkpoints {
-		if w.key != "" && m.Tags[checkpointTag] == w.key || w.repository.now().Sub(m.EndTime.ToTime()) > deadAfter {
+		key := m.Tags[checkpointTag]
+		if w.key != "" && key == w.key || key != treeKey && w.repository.now().Sub(m.EndTime.ToTime()) > deadAfter {
 			ids = append(ids, m.ID)
 		}
 	}

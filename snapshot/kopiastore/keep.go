@@ -14,21 +14,26 @@ import (
 	"github.com/godwit-io/godwit/snapshot"
 )
 
-// KeepOpen keeps a repository open for so long after its last user closed it, for who
-// opens the same place next: opening derives a key from the password, which takes a fifth
-// of a second and 64 MiB, and a small round opens its repository several times. What is
-// kept is used only where it still is what the storage holds. Opener.Close closes it.
+// mostKept bounds how many repositories are kept open.
+const mostKept = 8
+
+// KeepOpen keeps a repository open for so long after its user closed it, for who opens the
+// same place next: opening derives a key from the password, which takes a fifth of a second
+// and 64 MiB, and a small round opens its repository several times. What is kept has one
+// user at a time, and only where it still is what the storage holds: who refreshes what
+// others read takes kopia's indexes from under them. Opener.Close ends it.
 func KeepOpen(idle time.Duration) Option {
 	return func(o *Opener) { o.kept = &keeper{idle: idle, open: map[placeKey]*keptRepository{}} }
 }
 
-// keeper has the repositories that are kept open, one of each place.
+// keeper has the repositories that are open and that nobody uses, one of each place.
 type keeper struct {
 	idle time.Duration
 
-	mu   sync.Mutex
-	open map[placeKey]*keptRepository
-	// failed is what closing gave where nobody waited for it: the next who closes is told.
+	mu     sync.Mutex
+	open   map[placeKey]*keptRepository
+	closed bool
+	// failed is what closing gave where nobody waited for it.
 	failed error
 }
 
@@ -41,97 +46,77 @@ func keyOf(l snapshot.Location) placeKey {
 	return sha256.Sum256(fmt.Appendf(nil, "%#v %q", l, secrets))
 }
 
-// keptRepository is one that is open; its fields are under the keeper's lock.
+// keptRepository is one that is open.
 type keptRepository struct {
 	*Repository
-	key   placeKey
-	users int
-	// expiry runs while nobody uses it.
-	expiry *time.Timer
+	keeper *keeper
+	key    placeKey
+	once   sync.Once
 }
 
-// lease is one user's.
-type lease struct {
-	*Repository
-	giveBack func(context.Context) error
+// Close ends the use; the repository may stay open for a while.
+func (r *keptRepository) Close(ctx context.Context) (err error) {
+	r.once.Do(func() {
+		if !r.keeper.keep(context.WithoutCancel(ctx), r.Repository, r.key) {
+			err = r.Repository.Close(ctx)
+		}
+	})
+	return err
 }
 
-// Close ends the use; the repository stays open for a while.
-func (l *lease) Close(ctx context.Context) error { return l.giveBack(ctx) }
-
-// take gives what is kept of the place; nil for nothing.
-func (k *keeper) take(key placeKey) *keptRepository {
+// take gives what is kept of the place to one user; nil for nothing.
+func (k *keeper) take(key placeKey) *Repository {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	kept := k.open[key]
 	if kept == nil {
 		return nil
 	}
-	kept.users++
-	if kept.expiry != nil {
-		kept.expiry.Stop()
-		kept.expiry = nil
-	}
-	return kept
+	delete(k.open, key)
+	return kept.Repository
 }
 
-// add keeps one that was just opened, unless another of the place was meanwhile.
-func (k *keeper) add(key placeKey, r *Repository) *keptRepository {
+// keep has a repository closed later, and reports whether it will be.
+func (k *keeper) keep(ctx context.Context, r *Repository, key placeKey) bool {
+	if r.failed() != nil {
+		return false
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	kept := &keptRepository{Repository: r, key: key, users: 1}
-	if k.open[key] == nil {
-		k.open[key] = kept
+	if k.closed || k.open[key] != nil || len(k.open) >= mostKept {
+		return false
 	}
-	return kept
+	r.writes.end()
+	kept := &keptRepository{Repository: r, keeper: k, key: key}
+	k.open[key] = kept
+	time.AfterFunc(k.idle, func() { k.expire(ctx, kept) })
+	return true
 }
 
-// drop lets nobody else have it.
-func (k *keeper) drop(kept *keptRepository) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.open[kept.key] == kept {
-		delete(k.open, kept.key)
-	}
-}
-
-// lease gives a repository to one user.
-func (k *keeper) lease(kept *keptRepository) *lease {
-	var once sync.Once
-	return &lease{Repository: kept.Repository, giveBack: func(ctx context.Context) (err error) {
-		once.Do(func() { err = k.giveBack(context.WithoutCancel(ctx), kept) })
-		return err
-	}}
-}
-
-func (k *keeper) giveBack(ctx context.Context, kept *keptRepository) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	earlier := k.failed
-	k.failed = nil
-	kept.users--
-	switch {
-	case kept.users > 0:
-	case k.open[kept.key] != kept:
-		return errors.Join(earlier, kept.Close(ctx))
-	default:
-		kept.expiry = time.AfterFunc(k.idle, func() { k.expire(ctx, kept) })
-	}
-	return earlier
-}
-
+// expire closes what nobody took meanwhile.
 func (k *keeper) expire(ctx context.Context, kept *keptRepository) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if kept.users > 0 || k.open[kept.key] != kept {
-		return
+	still := k.open[kept.key] == kept
+	if still {
+		delete(k.open, kept.key)
 	}
-	delete(k.open, kept.key)
-	k.failed = errors.Join(k.failed, kept.Close(ctx))
+	k.mu.Unlock()
+	if still {
+		k.closeUnused(ctx, kept.Repository)
+	}
 }
 
-// Close closes what is kept open and not in use. What is in use is closed by its users,
-// and nothing is kept any more.
+// closeUnused closes a repository that nobody waits for.
+func (k *keeper) closeUnused(ctx context.Context, r *Repository) {
+	if err := r.Close(ctx); err != nil {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.failed = errors.Join(k.failed, err)
+	}
+}
+
+// Close closes what is kept open, and has nothing kept any more: what is in use ends with
+// its user. It returns what closing gave before, too.
 func (o *Opener) Close(ctx context.Context) error {
 	if o.kept == nil {
 		return nil
@@ -139,41 +124,43 @@ func (o *Opener) Close(ctx context.Context) error {
 	k := o.kept
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.closed = true
 	err := k.failed
 	k.failed = nil
 	for _, kept := range k.open {
-		if kept.users == 0 {
-			kept.expiry.Stop()
-			err = errors.Join(err, kept.Close(ctx))
-		}
+		err = errors.Join(err, kept.Repository.Close(ctx))
 	}
 	clear(k.open)
 	return err
 }
 
-// again gives what is kept open of a place, if that is as good as opening it anew; nil
-// otherwise.
-func (o *Opener) again(ctx context.Context, key placeKey) *lease {
-	kept := o.kept.take(key)
-	if kept == nil {
-		return nil
+// openOrKept takes what is kept open of a place, if that is as good as opening it anew.
+func (o *Opener) openOrKept(ctx context.Context, l snapshot.Location, create bool) (snapshot.Repository, error) {
+	if o.kept == nil {
+		return o.open(ctx, l, create)
 	}
-	leased := o.kept.lease(kept)
-	if kept.stands(ctx) {
-		return leased
+	if err := complete(ctx, l, create); err != nil {
+		return nil, err
 	}
-	o.kept.drop(kept)
-	if err := leased.Close(ctx); err != nil {
-		o.kept.mu.Lock()
-		defer o.kept.mu.Unlock()
-		o.kept.failed = errors.Join(o.kept.failed, err)
+	key := keyOf(l)
+	r := o.kept.take(key)
+	if r != nil && !r.stands(ctx) {
+		o.kept.closeUnused(context.WithoutCancel(ctx), r)
+		r = nil
 	}
-	return nil
+	if r == nil {
+		var err error
+		if r, err = o.openComplete(ctx, l, create); err != nil {
+			return nil, err
+		}
+	}
+	o.sound.add(l, r.formatBlob, o.now())
+	return &keptRepository{Repository: r, keeper: o.kept, key: key}, nil
 }
 
 // stands is true where the storage holds the repository that was opened, and it shows all
 // that is there by now. Whatever else it is, opening anew tells.
-func (r *keptRepository) stands(ctx context.Context) bool {
+func (r *Repository) stands(ctx context.Context) bool {
 	var found buffer
 	err := r.format.Storage.GetBlob(ctx, format.KopiaRepositoryBlobID, 0, -1, &found)
 	return err == nil && bytes.Equal(found.Bytes(), r.formatBlob) && r.refresh(ctx) == nil

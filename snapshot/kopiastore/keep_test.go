@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -45,8 +46,8 @@ func returned(t *testing.T, r snapshot.Repository) {
 
 func same(t *testing.T, a, b snapshot.Repository) bool {
 	t.Helper()
-	one, ok := a.(*lease)
-	two, okay := b.(*lease)
+	one, ok := a.(*keptRepository)
+	two, okay := b.(*keptRepository)
 	if !ok || !okay {
 		t.Fatalf("%T and %T", a, b)
 	}
@@ -58,8 +59,8 @@ func TestKeptOpen(t *testing.T) {
 	l, o := folder(t), keeping(t)
 	first := lent(t, o, l)
 	beside := lent(t, o, l)
-	if !same(t, first, beside) {
-		t.Error("two users at once have two repositories")
+	if same(t, first, beside) {
+		t.Error("two users at once share one")
 	}
 	returned(t, first)
 	data := noise(3<<20, 1)
@@ -75,14 +76,19 @@ func TestKeptOpen(t *testing.T) {
 		t.Errorf("what another client stored meanwhile: %v, %v", found, err)
 	}
 	returned(t, beside)
-	returned(t, again)
+	returned(t, again) // There is one already, so that it is closed.
+	if kept := lent(t, o, l); !same(t, beside, kept) {
+		t.Error("not the one that was given back first")
+	} else {
+		returned(t, kept)
+	}
 	for name, change := range map[string]func(*snapshot.Location){
 		"host": func(l *snapshot.Location) { l.Host = "another" }, "cache": func(l *snapshot.Location) { l.CacheDir = t.TempDir() },
 	} {
 		other := l
 		change(&other)
 		r := lent(t, o, other)
-		if same(t, first, r) {
+		if same(t, beside, r) {
 			t.Errorf("another %s is served by the same", name)
 		}
 		returned(t, r)
@@ -91,6 +97,47 @@ func TestKeptOpen(t *testing.T) {
 	other.Password = "another secret"
 	if _, err := o.Open(t.Context(), other, false); err == nil {
 		t.Error("a wrong password opens what is kept open")
+	}
+}
+
+// TestPlacesHaveTheirSecrets sees that each secret of a Location makes another place.
+func TestPlacesHaveTheirSecrets(t *testing.T) {
+	t.Parallel()
+	var l snapshot.Location
+	seen := map[placeKey]bool{keyOf(l): true}
+	secrets := 0
+	var each func(reflect.Value)
+	each = func(v reflect.Value) {
+		for i := range v.NumField() {
+			switch f := v.Field(i); {
+			case f.Type() == reflect.TypeFor[snapshot.Secret]():
+				secrets++
+				f.SetString("secret")
+				seen[keyOf(l)] = true
+				f.SetString("")
+			case f.Kind() == reflect.Struct:
+				each(f)
+			}
+		}
+	}
+	each(reflect.ValueOf(&l).Elem())
+	if secrets < 4 || len(seen) != secrets+1 {
+		t.Errorf("%d secrets make %d places", secrets, len(seen))
+	}
+}
+
+// TestKeptOpenIsBounded opens more places than are kept.
+func TestKeptOpenIsBounded(t *testing.T) {
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	l, o := folder(t), keeping(t)
+	for i := range mostKept + 1 {
+		other := l
+		other.Host = fmt.Sprint("host", i)
+		returned(t, lent(t, o, other))
+	}
+	if entries, err := os.ReadDir(temporary); err != nil || len(entries) != mostKept {
+		t.Errorf("%d folders of open repositories are left (%v)", len(entries), err)
 	}
 }
 
@@ -144,9 +191,6 @@ func TestKeptOpenEnds(t *testing.T) {
 	brief := New(KeepOpen(time.Millisecond))
 	used := lent(t, brief, l)
 	returned(t, lent(t, brief, l))
-	if left() == 0 {
-		t.Fatal("nothing is open")
-	}
 	time.Sleep(20 * time.Millisecond)
 	if _, err := used.Images(t.Context(), snapshot.Volume{Cluster: "c1", Namespace: "ns", Name: "v"}); err != nil {
 		t.Errorf("what is in use: %v", err)
@@ -159,15 +203,17 @@ func TestKeptOpenEnds(t *testing.T) {
 	}
 	o := New(KeepOpen(time.Hour))
 	used = lent(t, o, l)
-	other := l
-	other.Host = "another"
-	returned(t, lent(t, o, other))
+	returned(t, lent(t, o, l))
+	if left() != 2 {
+		t.Fatalf("%d folders of open repositories, one in use and one kept", left())
+	}
 	if err := o.Close(t.Context()); err != nil || left() != 1 {
 		t.Errorf("%d folders of open repositories are left: %v", left(), err)
 	}
 	returned(t, used)
+	returned(t, lent(t, o, l))
 	if left() > 0 {
-		t.Error("what was in use stays open")
+		t.Error("what was in use at the end, or opened after it, stays open")
 	}
 }
 

@@ -33,8 +33,11 @@ func (r *Repository) Maintain(ctx context.Context, m snapshot.MaintainRequest) (
 		done, err = r.maintain(ctx, m)
 		return err
 	})
+	if unreadable(err) {
+		err = r.damage(err)
+	}
 	if err != nil {
-		return done, fmt.Errorf("maintain repository %s: %w", describe(r.location), r.damage(err))
+		return done, fmt.Errorf("maintain repository %s: %w", describe(r.location), explain(r.location, err))
 	}
 	return done, nil
 }

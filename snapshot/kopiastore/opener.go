@@ -38,7 +38,7 @@ const (
 	// Below zero kopia asks the storage first, and then takes its own default.
 	formatLife = -1
 	// treeCheckpointEvery is how much of a tree is read again after a kill, in time.
-	treeCheckpointEvery = 30 * time.Second
+	treeCheckpointEvery = time.Minute
 
 	configDirMode  = 0o700
 	configFileMode = 0o600
@@ -138,27 +138,17 @@ func (o *Opener) Open(ctx context.Context, l snapshot.Location, create bool) (sn
 	return r, nil
 }
 
-func (o *Opener) openOrKept(ctx context.Context, l snapshot.Location, create bool) (snapshot.Repository, error) {
-	if o.kept == nil {
-		return o.open(ctx, l, create)
-	}
+func (o *Opener) open(ctx context.Context, l snapshot.Location, create bool) (*Repository, error) {
+	l = normal(l)
 	if err := complete(ctx, l, create); err != nil {
 		return nil, err
 	}
-	key := keyOf(l)
-	if r := o.again(ctx, key); r != nil {
-		return r, nil
-	}
-	r, err := o.open(ctx, l, create)
-	if err != nil {
-		return nil, err
-	}
-	return o.kept.lease(o.kept.add(key, r)), nil
+	return o.openComplete(ctx, l, create)
 }
 
-func (o *Opener) open(ctx context.Context, l snapshot.Location, create bool) (_ *Repository, err error) {
-	l = normal(l)
-	st, checkClock, err := o.reached(ctx, l, create)
+// openComplete opens a location that is complete and answers.
+func (o *Opener) openComplete(ctx context.Context, l snapshot.Location, create bool) (*Repository, error) {
+	st, checkClock, err := o.storage(ctx, l, create)
 	if err != nil {
 		return nil, err
 	}
@@ -166,10 +156,11 @@ func (o *Opener) open(ctx context.Context, l snapshot.Location, create bool) (_ 
 	if err != nil {
 		return nil, errors.Join(explain(l, err), st.Close(ctx))
 	}
-	files := newFormatStorage(oneList{&sessionStorage{st, o.sessions}}, l, formatBlob, o.derivations)
+	writes := &sessionStorage{st, o.sessions}
+	files := newFormatStorage(oneList{writes}, l, formatBlob, o.derivations)
 	r := &Repository{
 		location: l, now: o.now, flushBytes: o.flushBytes, sessions: o.sessions, spans: newSpanStorage(files), format: files,
-		formatBlob: formatBlob, checkClock: checkClock, safety: o.safety, settle: o.settle, budget: o.budget, formatLife: o.formatLife,
+		writes: writes, formatBlob: formatBlob, checkClock: checkClock, safety: o.safety, settle: o.settle, budget: o.budget, formatLife: o.formatLife,
 		treeCheckpointEvery: o.treeCheckpointEvery,
 	}
 	if err := r.connect(ctx); err != nil {
@@ -184,6 +175,12 @@ func (o *Opener) reached(ctx context.Context, l snapshot.Location, create bool) 
 	if err := complete(ctx, l, create); err != nil {
 		return nil, nil, err
 	}
+	return o.storage(ctx, l, create)
+}
+
+// storage opens the storage of a location that is complete, with what tells a clock that is
+// far from the store's.
+func (o *Opener) storage(ctx context.Context, l snapshot.Location, create bool) (blob.Storage, func() error, error) {
 	st, err := newStorage(ctx, l, create)
 	if err != nil {
 		return nil, nil, explain(l, err)
@@ -221,6 +218,7 @@ type Repository struct {
 	rep        repo.DirectRepository
 	spans      *spanStorage
 	format     *formatStorage
+	writes     *sessionStorage
 	// formatBlob is what the storage held when it was opened.
 	formatBlob []byte
 	// checkClock holds the store's clock against ours; nil where kopia does.

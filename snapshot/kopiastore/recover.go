@@ -62,11 +62,16 @@ func (s *sessionStorage) DeleteBlob(ctx context.Context, id blob.ID) error {
 	return nil
 }
 
+// end ends all sessions that write to it: what they left may be recovered.
+func (s *sessionStorage) end() {
+	s.sessions.mu.Lock()
+	defer s.sessions.mu.Unlock()
+	maps.DeleteFunc(s.sessions.alive, func(_ content.SessionID, st *sessionStorage) bool { return st == s })
+}
+
 // Close ends all sessions that write to it.
 func (s *sessionStorage) Close(ctx context.Context) error {
-	s.sessions.mu.Lock()
-	maps.DeleteFunc(s.sessions.alive, func(_ content.SessionID, st *sessionStorage) bool { return st == s })
-	s.sessions.mu.Unlock()
+	s.end()
 	return s.Storage.Close(ctx)
 }
 

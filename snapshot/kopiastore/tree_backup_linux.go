@@ -2,6 +2,7 @@ package kopiastore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,8 +44,8 @@ func (r *Repository) BackupTree(ctx context.Context, dir string, image snapshot.
 }
 
 func (r *Repository) backupTree(ctx context.Context, dir string, image snapshot.Image, parent snapshot.ImageID, progress snapshot.Progress) (_ snapshot.Image, err error) {
-	u := &treeUpload{repository: r}
-	known, walked, err := u.prepare(ctx, dir, &image, parent)
+	u := &treeUpload{repository: r, progress: newTreeProgress(progress), began: r.now(), listed: r.now()}
+	known, files, err := u.prepare(ctx, dir, &image, parent)
 	if err != nil {
 		return snapshot.Image{}, err
 	}
@@ -53,7 +54,6 @@ func (r *Repository) backupTree(ctx context.Context, dir string, image snapshot.
 		return snapshot.Image{}, fmt.Errorf("wait for memory: %w", err)
 	}
 	defer release()
-	u.progress = newTreeProgress(progress, walked)
 	_, u.session, err = r.rep.NewDirectWriter(ctx, repo.WriteSessionOptions{Purpose: "tree", OnUpload: u.sent})
 	if err != nil {
 		return snapshot.Image{}, explain(r.location, err)
@@ -66,50 +66,59 @@ func (r *Repository) backupTree(ctx context.Context, dir string, image snapshot.
 	if err != nil {
 		return snapshot.Image{}, explain(r.location, err)
 	}
-	if s := volume.DirSummary; s == nil || s.TotalFileCount != walked.files {
-		return snapshot.Image{}, fmt.Errorf("kopia stored %+v, where %d files are", s, walked.files)
+	if s := volume.DirSummary; s == nil || s.TotalFileCount != files {
+		return snapshot.Image{}, fmt.Errorf("kopia stored %+v, where %d files are", s, files)
+	}
+	if err := u.checkpointThere(ctx); err != nil {
+		return snapshot.Image{}, err
 	}
 	attributes, err := writeRecords(ctx, u.session, u.root, volume.ModTime)
 	if err != nil {
 		return snapshot.Image{}, explain(r.location, err)
 	}
-	committed, err := r.saveImage(ctx, u.session, imageRecord{Image: image}, []*kopia.DirEntry{volume, attributes}, parent, u.spent(0))
+	committed, err := r.saveImage(ctx, u.session, imageRecord{Image: image}, []*kopia.DirEntry{volume, attributes}, parent, u.spent())
 	u.progress.tell()
 	return committed, explain(r.location, err)
 }
 
-// prepare walks over the tree, and finds what of it is stored already: by runs that were
-// killed, and in the parent.
-func (u *treeUpload) prepare(ctx context.Context, dir string, image *snapshot.Image, parent snapshot.ImageID) ([]knownTree, *walker, error) {
+// prepare walks over the tree, counts its files, and finds what of it is stored already: by
+// the last run, if that was killed, and in the parent.
+func (u *treeUpload) prepare(ctx context.Context, dir string, image *snapshot.Image, parent snapshot.ImageID) (known []knownTree, files int64, err error) {
 	if _, err := source(image.Volume); err != nil {
-		return nil, nil, err
+		return nil, 0, err
 	}
 	before, err := u.repository.parentTree(ctx, parent)
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, err
 	}
 	if u.found, err = u.repository.treeCheckpoints(ctx, image.Volume); err != nil {
-		return nil, nil, err
+		return nil, 0, err
 	}
 	root, walked, err := walkTree(ctx, dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, err
 	}
-	known, err := u.repository.begun(ctx, u.found, root)
+	known, u.progress.awaited, err = u.begun(ctx, root)
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, err
 	}
 	known = append(known, before...)
 	mark(root, known)
 	image.Kind, image.Method, image.Base, image.ChunkSize, image.Size = snapshot.Tree, snapshot.MethodFiles, parent, 0, walked.size
-	u.root, u.image = root, *image
-	return known, walked, nil
+	u.root, u.image, u.progress.stats.Total = root, *image, walked.size
+	return known, walked.files, nil
 }
 
 // knownTree is what an image, or a checkpoint, has of the files.
 type knownTree struct {
 	volume *kopia.DirEntry
-	files  map[raw]record
+	files  map[raw]seen
+}
+
+// seen is what tells whether a file is another.
+type seen struct {
+	size              int64
+	modified, changed stamp
 }
 
 // parentTree is the image before this one; none without.
@@ -136,10 +145,10 @@ func (r *Repository) knownTree(ctx context.Context, m *kopia.Manifest) (knownTre
 	if err != nil {
 		return knownTree{}, err
 	}
-	k := knownTree{volume: volume, files: map[raw]record{}}
+	k := knownTree{volume: volume, files: map[raw]seen{}}
 	for _, e := range records {
 		if e.Type == typeFile {
-			k.files[e.Path] = e
+			k.files[e.Path] = seen{e.Size, e.Modified, e.Changed}
 		}
 	}
 	return k, nil
@@ -181,8 +190,8 @@ func isKnown(c *node, known []knownTree) bool {
 	for _, k := range known {
 		before, ok := k.files[c.Path]
 		switch {
-		case !ok || before.Size != c.Size || !kopiaTime(before.Modified).Equal(kopiaTime(c.Modified)):
-		case before.Changed != c.Changed || before.Modified != c.Modified:
+		case !ok || before.size != c.Size || !kopiaTime(before.modified).Equal(kopiaTime(c.Modified)):
+		case before.changed != c.Changed || before.modified != c.Modified:
 			return false
 		default:
 			found = true
@@ -198,9 +207,14 @@ type treeUpload struct {
 	progress   *treeProgress
 	image      snapshot.Image
 	root       *node
-	// found are the checkpoints of runs before, own is this run's.
-	found []*kopia.Manifest
-	own   []manifest.ID
+	// found are the checkpoints of runs before, own is this run's; taken is the one that
+	// keeps what this run goes by.
+	found      []*kopia.Manifest
+	own, taken manifest.ID
+	// began and listed are when the run and its last checkpoint were, and done what was
+	// through by that.
+	began, listed time.Time
+	done          int64
 	// records are those of the whole tree, once the first checkpoint has them.
 	records *kopia.DirEntry
 }
@@ -229,10 +243,14 @@ func (u *treeUpload) upload(ctx context.Context, known []knownTree) (*kopia.DirE
 		before = append(before, &kopia.Manifest{RootEntry: k.volume})
 	}
 	m, err := uploader.Upload(ctx, treeFolder{treeEntry{u.root}}, plan, src, before...)
-	if err := errors.Join(ctx.Err(), session.end(), err); err != nil {
+	failed := session.end()
+	switch {
+	case ctx.Err() != nil:
+		return nil, errors.Join(ctx.Err(), err)
+	case err != nil:
 		return nil, err
 	}
-	if err := u.progress.failures(); err != nil {
+	if err := cmp.Or(u.progress.failures(), failed); err != nil {
 		return nil, err
 	}
 	if m.IncompleteReason != "" || m.Stats.ErrorCount+m.Stats.IgnoredErrorCount > 0 {
@@ -291,6 +309,8 @@ type treeProgress struct {
 	stats  snapshot.Stats
 	last   time.Time
 	failed []error
+	// awaited are files that the last checkpoint has, as long as they have not come.
+	awaited map[string]bool
 }
 
 const (
@@ -298,11 +318,11 @@ const (
 	failuresShown    = 10
 )
 
-func newTreeProgress(told snapshot.Progress, w *walker) *treeProgress {
+func newTreeProgress(told snapshot.Progress) *treeProgress {
 	if told == nil {
 		told = func(snapshot.Stats) {}
 	}
-	return &treeProgress{told: told, stats: snapshot.Stats{Total: w.size}}
+	return &treeProgress{told: told}
 }
 
 func (p *treeProgress) add(read, done, files int64) {
@@ -336,7 +356,19 @@ func (p *treeProgress) HashedBytes(n int64) { p.add(n, n, 0) }
 func (p *treeProgress) CachedFile(_ string, size int64) { p.add(0, size, 0) }
 
 // FinishedFile counts files.
-func (p *treeProgress) FinishedFile(string, error) { p.add(0, 0, 1) }
+func (p *treeProgress) FinishedFile(path string, _ error) {
+	p.add(0, 0, 1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.awaited, path)
+}
+
+// soFar counts what is through, and the files of the last checkpoint that are not.
+func (p *treeProgress) soFar() (done int64, missing int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stats.Read + p.stats.Files, len(p.awaited)
+}
 
 // Error keeps what failed: kopia goes on without it.
 func (p *treeProgress) Error(_ string, err error, _ bool) {

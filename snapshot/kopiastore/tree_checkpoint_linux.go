@@ -1,10 +1,11 @@
 package kopiastore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"path"
 	"sync"
 
 	"github.com/kopia/kopia/repo"
@@ -15,14 +16,9 @@ import (
 	"github.com/godwit-io/godwit/snapshot"
 )
 
-const (
-	// treeKey is the key of all checkpoints of a volume's trees: which of its files a
-	// later run need not read is told by each file's size and times, as with an image.
-	treeKey = "tree"
-	// treesTaken is how many checkpoints a run goes by: the one of the last run that was
-	// killed, and the one that this run went by itself.
-	treesTaken = 2
-)
+// checkpointShare keeps long runs from leaving thousands of checkpoints: the next one
+// comes after so large a part of the time before it.
+const checkpointShare = 64
 
 // treeSession is what kopia's uploader writes through. Kopia makes checkpoints of its own:
 // each is listed here as one of ours, and its own retention sees none of our images.
@@ -32,9 +28,10 @@ type treeSession struct {
 	repo.DirectRepositoryWriter
 	list func(ctx context.Context, root *kopia.DirEntry) (manifest.ID, error)
 
-	gate   sync.RWMutex
-	ended  bool
-	mu     sync.Mutex
+	gate  sync.RWMutex
+	ended bool
+	mu    sync.Mutex
+	// failed is the first failure: kopia tells nobody why it could make no checkpoint.
 	failed error
 }
 
@@ -47,11 +44,17 @@ func (s *treeSession) pass(do func() error) error {
 	if s.ended {
 		return errTreeEnded
 	}
-	return do()
+	err := do()
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.failed = cmp.Or(s.failed, err)
+	}
+	return err
 }
 
 // end returns when nothing of the upload uses the session, and nothing will, with what
-// made a checkpoint fail.
+// failed first.
 func (s *treeSession) end() error {
 	s.gate.Lock()
 	s.ended = true
@@ -68,11 +71,7 @@ func (s *treeSession) PutManifest(ctx context.Context, _ map[string]string, payl
 		return "", fmt.Errorf("%T is no checkpoint of a tree", payload)
 	}
 	err = s.pass(func() (err error) {
-		if id, err = s.list(ctx, m.RootEntry); err != nil {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.failed = fmt.Errorf("list a checkpoint: %w", err)
-		}
+		id, err = s.list(ctx, m.RootEntry)
 		return err
 	})
 	return id, err
@@ -93,10 +92,8 @@ func (s *treeSession) DeleteManifest(_ context.Context, id manifest.ID) error {
 	return fmt.Errorf("an upload of a tree does not delete manifest %s", id)
 }
 
-// Flush makes durable what was sent.
-func (s *treeSession) Flush(ctx context.Context) error {
-	return s.pass(func() error { return s.DirectRepositoryWriter.Flush(withOneList(ctx)) })
-}
+// Flush has nothing to do: a checkpoint that is listed is durable.
+func (s *treeSession) Flush(context.Context) error { return nil }
 
 // NewObjectWriter writes as long as the upload has not ended.
 func (s *treeSession) NewObjectWriter(ctx context.Context, o object.WriterOptions) object.Writer {
@@ -133,8 +130,14 @@ func (w *treeWriter) Checkpoint() (id object.ID, err error) {
 }
 
 // checkpoint lists what is stored so far of the tree, with the records of all of it, as an
-// image that is not complete, in place of the checkpoint before.
+// image that is not complete, in place of the checkpoint before. There is none before all
+// is in it that the last run's had, none for nothing new, and none too often.
 func (u *treeUpload) checkpoint(ctx context.Context, root *kopia.DirEntry) (manifest.ID, error) {
+	now := u.repository.now()
+	done, missing := u.progress.soFar()
+	if missing > 0 || done == u.done || now.Sub(u.listed) < now.Sub(u.began)/checkpointShare {
+		return u.own, nil
+	}
 	src, err := source(u.image.Volume)
 	if err != nil {
 		return "", err
@@ -150,27 +153,46 @@ func (u *treeUpload) checkpoint(ctx context.Context, root *kopia.DirEntry) (mani
 	if err != nil {
 		return "", err
 	}
+	if err := u.checkpointThere(ctx); err != nil {
+		return "", err
+	}
 	id, err := u.repository.save(ctx, u.session, directory{
 		entries: []*kopia.DirEntry{volume, u.records, image},
-		source:  src, taken: u.image.Taken, size: u.image.Size, incomplete: kindCheckpoint, replaces: u.spent(1),
+		source:  src, taken: u.image.Taken, size: u.image.Size, incomplete: kindCheckpoint, replaces: u.spent(),
 		tags: map[string]string{kindTag: kindCheckpoint, checkpointTag: treeKey},
 		text: fmt.Sprintf("Checkpoint of %s, round %s", u.image.Volume, u.image.Round),
 	}, "")
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("list a checkpoint: %w", err)
 	}
-	u.own = []manifest.ID{id}
+	u.own, u.taken, u.found, u.listed, u.done = id, id, nil, now, done
 	return id, nil
 }
 
-// spent are the checkpoints that go: this run's own, and all but so many of those that it
-// found, newest first.
-func (u *treeUpload) spent(but int) []manifest.ID {
-	ids := slices.Clone(u.own)
-	for i, m := range u.found {
-		if i >= but {
-			ids = append(ids, m.ID)
-		}
+// checkpointThere sees that the checkpoint which keeps what this run goes by from being
+// collected is still listed.
+func (u *treeUpload) checkpointThere(ctx context.Context) error {
+	if u.taken == "" {
+		return nil
+	}
+	if err := u.repository.refresh(ctx); err != nil {
+		return err
+	}
+	_, err := u.repository.rep.GetManifest(ctx, u.taken, &kopia.Manifest{})
+	if errors.Is(err, manifest.ErrNotFound) {
+		return fmt.Errorf("checkpoint %s, which this run went on from, was removed meanwhile: it has to be started again", u.taken)
+	}
+	return err
+}
+
+// spent are the checkpoints that go when the next one, or the image, comes.
+func (u *treeUpload) spent() []manifest.ID {
+	var ids []manifest.ID
+	if u.own != "" {
+		ids = append(ids, u.own)
+	}
+	for _, m := range u.found {
+		ids = append(ids, m.ID)
 	}
 	return ids
 }
@@ -190,45 +212,53 @@ func (r *Repository) treeCheckpoints(ctx context.Context, v snapshot.Volume) ([]
 	return found, err
 }
 
-// begun is what checkpoints have of the tree. One that is damaged is as good as none: time
-// is all it saves.
-func (r *Repository) begun(ctx context.Context, checkpoints []*kopia.Manifest, root *node) ([]knownTree, error) {
-	var known []knownTree
-	for _, m := range checkpoints[:min(len(checkpoints), treesTaken)] {
-		k, err := r.knownTree(ctx, m)
+// begun is what the newest checkpoint has of the tree, with the files that it has, by
+// their paths as kopia has them. One that is damaged is as good as none: time is all it
+// saves.
+func (u *treeUpload) begun(ctx context.Context, root *node) (known []knownTree, paths map[string]bool, err error) {
+	for _, m := range u.found {
+		k, err := u.repository.knownTree(ctx, m)
+		b := &begunTree{repository: u.repository, walked: k.files, files: map[raw]seen{}, paths: map[string]bool{}}
 		if err == nil {
-			all := k.files
-			k.files = map[raw]record{}
-			err = r.stored(ctx, k.volume, root, all, k.files)
+			err = b.walk(ctx, k.volume, root, "")
 		}
 		switch {
 		case errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, errFormat):
+			continue
 		case err != nil:
-			return nil, fmt.Errorf("checkpoint %s: %w", m.ID, err)
-		default:
-			known = append(known, k)
+			return nil, nil, fmt.Errorf("checkpoint %s: %w", m.ID, err)
 		}
+		k.files, u.taken = b.files, m.ID
+		return []knownTree{k}, b.paths, nil
 	}
-	return known, nil
+	return nil, nil, nil
 }
 
-// stored picks, out of all that a run walked over, the files that it had stored whole.
+// begunTree picks, out of all that a run walked over, the files that it had stored whole.
 // Those that were under way have other names in a checkpoint.
-func (r *Repository) stored(ctx context.Context, folder *kopia.DirEntry, n *node, all, into map[raw]record) error {
-	children, err := r.folder(ctx, folder)
+type begunTree struct {
+	repository *Repository
+	walked     map[raw]seen
+	files      map[raw]seen
+	paths      map[string]bool
+}
+
+func (b *begunTree) walk(ctx context.Context, folder *kopia.DirEntry, n *node, at string) error {
+	children, err := b.repository.folder(ctx, folder)
 	if err != nil {
 		return err
 	}
 	for _, c := range n.children {
-		e := children[storedName(c.name)]
+		name := storedName(c.name)
+		e := children[name]
 		switch {
 		case e == nil:
 		case c.Type == typeFile && e.Type == kopia.EntryTypeFile:
-			if walked, ok := all[c.Path]; ok {
-				into[c.Path] = walked
+			if s, ok := b.walked[c.Path]; ok {
+				b.files[c.Path], b.paths[path.Join(at, name)] = s, true
 			}
 		case c.Type == typeFolder && e.Type == kopia.EntryTypeDirectory:
-			if err := r.stored(ctx, e, c, all, into); err != nil {
+			if err := b.walk(ctx, e, c, path.Join(at, name)); err != nil {
 				return err
 			}
 		}

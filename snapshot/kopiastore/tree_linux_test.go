@@ -48,7 +48,7 @@ func TestLiveTree(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			root, walked, err := walkTree(t.Context(), dir)
+			root, _, err := walkTree(t.Context(), dir)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,7 +56,7 @@ func TestLiveTree(t *testing.T) {
 				t.Fatal(err)
 			}
 			u := &treeUpload{
-				repository: r, progress: newTreeProgress(nil, walked), root: root,
+				repository: r, progress: newTreeProgress(nil), root: root,
 				image: snapshot.Image{Volume: snapshot.Volume{Cluster: "c", Namespace: "n", Name: "live"}},
 			}
 			_, u.session, err = r.rep.NewDirectWriter(t.Context(), repo.WriteSessionOptions{})
@@ -103,96 +103,221 @@ func TestKilledTreeSendsTheRest(t *testing.T) {
 	}
 }
 
-// TestKilledTreeReadsTheRest kills a tree's upload after its checkpoint, changes a file
-// and sets its time back, and runs it again.
-func TestKilledTreeReadsTheRest(t *testing.T) {
-	t.Parallel()
-	l, dir := folder(t), t.TempDir()
-	// The large one is what is under way when the others are through.
-	const files, size, large = 40, 1 << 20, 512 << 20
-	name := func(i int) string { return filepath.Join(dir, fmt.Sprint("folder", i%3), fmt.Sprintf("file%02d", i)) }
-	for i := range files {
-		if err := errors.Join(os.MkdirAll(filepath.Dir(name(i)), 0o700), os.WriteFile(name(i), noise(size, byte(i)), 0o600)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	image := snapshot.Image{Volume: snapshot.Volume{Cluster: "c", Namespace: "n", Name: "tree"}}
-	watcher := open(t, New(), l)
-	r, err := open(t, New(), l).BackupTree(t.Context(), dir, image, "", nil)
+// killedTree is a tree whose upload is killed: small files, and a large one that is under
+// way when they are through.
+type killedTree struct {
+	t     *testing.T
+	dir   string
+	image snapshot.Image
+	// watcher is another client.
+	watcher *Repository
+}
+
+const killedFiles, killedSize, killedLarge = 40, 1 << 20, 512 << 20
+
+func newKilledTree(t *testing.T, l snapshot.Location) *killedTree {
+	t.Helper()
+	k := &killedTree{t: t, dir: t.TempDir(), watcher: open(t, New(), l), image: snapshot.Image{Volume: snapshot.Volume{Cluster: "c", Namespace: "n", Name: "tree"}}}
+	k.fill(0)
+	return k
+}
+
+func (k *killedTree) addLarge() {
+	k.t.Helper()
+	large := filepath.Join(k.dir, "large")
+	must(k.t, errors.Join(os.WriteFile(large, []byte("begins"), 0o600), os.Truncate(large, killedLarge)))
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range files {
-		if err := os.WriteFile(name(i), noise(size, byte(100+i)), 0o600); err != nil {
-			t.Fatal(err)
-		}
+}
+
+func (k *killedTree) name(i int) string {
+	return filepath.Join(k.dir, fmt.Sprint("folder", i%3), fmt.Sprintf("file%02d", i))
+}
+
+func (k *killedTree) fill(seed byte) {
+	k.t.Helper()
+	for i := range killedFiles {
+		must(k.t, errors.Join(os.MkdirAll(filepath.Dir(k.name(i)), 0o700), os.WriteFile(k.name(i), noise(killedSize, seed+byte(i)), 0o600)))
 	}
-	if err := errors.Join(os.WriteFile(filepath.Join(dir, "large"), nil, 0o600), os.Truncate(filepath.Join(dir, "large"), large)); err != nil {
-		t.Fatal(err)
+}
+
+func (k *killedTree) checkpoints() []*kopia.Manifest {
+	k.t.Helper()
+	found, err := k.watcher.treeCheckpoints(k.t.Context(), k.image.Volume)
+	if err != nil {
+		k.t.Error(err)
 	}
-	points := func() []*kopia.Manifest {
-		found, err := watcher.treeCheckpoints(t.Context(), image.Volume)
-		if err != nil {
-			t.Error(err)
-		}
-		return found
-	}
-	o := New()
-	o.treeCheckpointEvery = 5 * time.Millisecond
-	ctx, kill := context.WithCancel(t.Context())
-	once := sync.OnceFunc(func() {
-		// The one that begins after another has ended has all files that were through.
-		seen := map[manifest.ID]bool{}
-		for end := time.Now().Add(time.Minute); len(seen) < 3 && time.Now().Before(end); time.Sleep(time.Millisecond) {
-			for _, m := range points() {
-				seen[m.ID] = true
-			}
-		}
-		kill()
-	})
-	_, err = open(t, o, l).BackupTree(ctx, dir, image, r.ID, func(s snapshot.Stats) {
-		if s.Done > files*size+large/8 {
+	return found
+}
+
+// late has something done once, while only the large file is left.
+func (k *killedTree) late(do func()) snapshot.Progress {
+	once := sync.OnceFunc(func() { go do() })
+	return func(s snapshot.Stats) {
+		if s.Done > killedFiles*killedSize+killedLarge/8 {
 			once()
 		}
+	}
+}
+
+// awaitCheckpoints waits until there is one that began when all that is through now was.
+func (k *killedTree) awaitCheckpoints() {
+	seen := map[manifest.ID]bool{}
+	for end := time.Now().Add(time.Minute); len(seen) < 3; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			k.t.Error("no checkpoints come")
+			return
+		}
+		for _, m := range k.checkpoints() {
+			seen[m.ID] = true
+		}
+	}
+}
+
+// often makes checkpoints all the time.
+func often() *Opener {
+	o := New()
+	o.treeCheckpointEvery = 5 * time.Millisecond
+	return o
+}
+
+// TestKilledTreeReadsTheRest kills a tree's upload after its checkpoint, and the next one
+// before it is as far; it changes a file then and sets its time back, and runs it again.
+func TestKilledTreeReadsTheRest(t *testing.T) {
+	t.Parallel()
+	l := folder(t)
+	k := newKilledTree(t, l)
+	o := often()
+	r := open(t, o, l)
+	parent, err := r.BackupTree(t.Context(), k.dir, k.image, "", nil)
+	must(t, err)
+	k.fill(100)
+	k.addLarge()
+	kill := func(s *Repository, progress func(kill func()) snapshot.Progress) {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		if _, err := s.BackupTree(ctx, k.dir, k.image, parent.ID, progress(cancel)); !errors.Is(err, context.Canceled) {
+			t.Fatalf("it lived: %v", err)
+		}
+		if n := len(k.checkpoints()); n != 1 {
+			t.Fatalf("%d checkpoints are left", n)
+		}
+	}
+	kill(r, func(kill func()) snapshot.Progress {
+		return k.late(func() {
+			k.awaitCheckpoints()
+			kill()
+		})
 	})
-	if !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
-	if n := len(points()); n != 1 {
-		t.Fatalf("%d checkpoints are left", n)
-	}
-	info, err := os.Stat(name(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	late := noise(size, 99)
-	if err := errors.Join(os.WriteFile(name(0), late, 0o600), os.Chtimes(name(0), info.ModTime(), info.ModTime())); err != nil {
-		t.Fatal(err)
-	}
+	kill(open(t, often(), l), func(kill func()) snapshot.Progress { return func(snapshot.Stats) { kill() } })
+	info, err := os.Stat(k.name(0))
+	must(t, err)
+	changed := noise(killedSize, 99)
+	must(t, errors.Join(os.WriteFile(k.name(0), changed, 0o600), os.Chtimes(k.name(0), info.ModTime(), info.ModTime())))
 	var last snapshot.Stats
-	second := open(t, New(), l)
-	image, err = second.BackupTree(t.Context(), dir, image, r.ID, func(s snapshot.Stats) { last = s })
-	if err != nil {
-		t.Fatal(err)
+	image, err := open(t, often(), l).BackupTree(t.Context(), k.dir, k.image, parent.ID, func(s snapshot.Stats) { last = s })
+	must(t, err)
+	if small := last.Read - killedLarge; small < killedSize || small > killedFiles*killedSize/2 || last.Done != last.Total {
+		t.Errorf("run again it read %d KiB of %d: %+v", small>>10, killedFiles*killedSize>>10, last)
 	}
-	if small := last.Read - large; small < size || small > files*size/2 || last.Done != files*size+large {
-		t.Errorf("run again it read %d KiB of %d: %+v", small>>10, files*size>>10, last)
-	}
-	if n := len(points()); n > 0 {
+	if n := len(k.checkpoints()); n > 0 {
 		t.Errorf("%d checkpoints are left of what is complete", n)
 	}
 	back := t.TempDir()
-	if _, err := second.RestoreTree(t.Context(), image.ID, back, nil); err != nil {
+	_, err = k.watcher.RestoreTree(t.Context(), image.ID, back, nil)
+	must(t, err)
+	if differs, _, err := k.watcher.CompareTree(t.Context(), image.ID, k.dir, nil); err != nil || differs != "" {
+		t.Errorf("the image differs from the tree: %s (%v)", differs, err)
+	}
+	got, err := os.ReadFile(filepath.Join(back, "folder0", "file00"))
+	if err != nil || !bytes.Equal(got, changed) {
+		t.Errorf("what changed came back as it was (%v)", err)
+	}
+	large, err := os.ReadFile(filepath.Join(back, "large"))
+	if err != nil || len(large) != killedLarge || !bytes.HasPrefix(large, []byte("begins")) || len(bytes.Trim(large[6:], "\x00")) > 0 {
+		t.Errorf("the large file came back different (%v)", err)
+	}
+}
+
+// TestTreeGoesByCheckpointsThatStand has what a run went on from removed meanwhile.
+func TestTreeGoesByCheckpointsThatStand(t *testing.T) {
+	t.Parallel()
+	l := folder(t)
+	k := newKilledTree(t, l)
+	k.addLarge()
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := open(t, often(), l).BackupTree(ctx, k.dir, k.image, "", k.late(func() {
+		k.awaitCheckpoints()
+		cancel()
+	}))
+	if !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	for i := range files {
-		want := noise(size, byte(100+i))
-		if i == 0 {
-			want = late
+	_, err = open(t, New(), l).BackupTree(t.Context(), k.dir, k.image, "", k.late(func() {
+		err := repo.WriteSession(t.Context(), k.watcher.rep, repo.WriteSessionOptions{}, func(ctx context.Context, w repo.RepositoryWriter) error {
+			return w.DeleteManifest(ctx, k.checkpoints()[0].ID)
+		})
+		if err != nil {
+			t.Error(err)
 		}
-		got, err := os.ReadFile(filepath.Join(back, fmt.Sprint("folder", i%3), filepath.Base(name(i))))
-		if err != nil || !bytes.Equal(got, want) {
-			t.Errorf("file %d came back different (%v)", i, err)
+	}))
+	if err == nil || !strings.Contains(err.Error(), "was removed meanwhile") {
+		t.Errorf("with its checkpoint gone it says %v", err)
+	}
+	if _, err := open(t, New(), l).BackupTree(t.Context(), k.dir, k.image, "", nil); err != nil {
+		t.Errorf("started again: %v", err)
+	}
+}
+
+// TestTreeSaysWhyNoCheckpoint has the storage fail while checkpoints are made.
+func TestTreeSaysWhyNoCheckpoint(t *testing.T) {
+	t.Parallel()
+	l := folder(t)
+	k := newKilledTree(t, l)
+	k.addLarge()
+	left := &atomic.Int64{}
+	left.Store(1 << 20)
+	o := often()
+	o.wrap = func(st blob.Storage) blob.Storage { return dyingStorage{st, left} }
+	_, err := open(t, o, l).BackupTree(t.Context(), k.dir, k.image, "", k.late(func() {
+		left.Store(0)
+	}))
+	if !errors.Is(err, snapshottest.ErrInjected) {
+		t.Errorf("a storage that fails gives %v", err)
+	}
+}
+
+// TestKnownFiles sees that a file is read where any tree that kopia may take it from has it
+// by the same size and time, and not the same.
+func TestKnownFiles(t *testing.T) {
+	now := seen{5, stamp{Seconds: 100}, stamp{Seconds: 200}}
+	n := &node{record: record{Path: "a", Type: typeFile, Size: now.size, Modified: now.modified, Changed: now.changed}}
+	tree := func(s seen) knownTree { return knownTree{files: map[raw]seen{"a": s}} }
+	timeSetBack, older, other := now, now, now
+	timeSetBack.changed.Seconds--
+	older.modified.Seconds--
+	other.size++
+	for name, c := range map[string]struct {
+		known []knownTree
+		want  bool
+	}{
+		"nothing":                      {nil, false},
+		"the same":                     {[]knownTree{tree(now)}, true},
+		"time set back":                {[]knownTree{tree(timeSetBack)}, false},
+		"the same and time set back":   {[]knownTree{tree(now), tree(timeSetBack)}, false},
+		"time set back and the same":   {[]knownTree{tree(timeSetBack), tree(now)}, false},
+		"the same and an older":        {[]knownTree{tree(now), tree(older)}, true},
+		"another size and the same":    {[]knownTree{tree(other), tree(now)}, true},
+		"not in one, the same in last": {[]knownTree{{}, tree(now)}, true},
+		"older alone":                  {[]knownTree{tree(older)}, false},
+	} {
+		if got := isKnown(n, c.known); got != c.want {
+			t.Errorf("%s: known is %t", name, got)
 		}
 	}
 }

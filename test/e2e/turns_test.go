@@ -16,7 +16,7 @@ import (
 
 // longest are stories that begin before others, since what begins last ends last.
 func longest() []string {
-	return []string{"TestFailover", "TestKilled", "TestRollback", "TestStory", "TestStagedThenMoved", "TestApplication", "TestFailback"}
+	return []string{"TestFailover", "TestKilled", "TestKilledAtARule", "TestRollback", "TestStory", "TestStagedThenMoved", "TestApplication", "TestFailback"}
 }
 
 // turns says who may be at the clusters: a few stories beside each other, or one alone.
@@ -204,8 +204,8 @@ func TestTurns(t *testing.T) {
 	late := make(chan error)
 	go func() { late <- s.begin(t.Context(), "any") }()
 	select {
-	case <-late:
-		t.Fatal("one began beside one that is alone")
+	case err := <-late:
+		t.Fatalf("one began beside one that is alone (%v)", err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	back()

@@ -89,7 +89,7 @@ func (s *session) get(ctx context.Context, sel selection) error {
 	}
 	var objs []client.Object
 	if len(sel.names) > 0 {
-		objs, err = s.named(ctx, c, sel.kind, namespace, sel.names)
+		objs, err = s.selected(ctx, c, sel, namespace)
 	} else {
 		objs, err = s.listed(ctx, c, sel, namespace)
 	}
@@ -105,13 +105,24 @@ func (s *session) watchSelection(ctx context.Context, c client.WithWatch, sel se
 		return s.watchRows(ctx, c, sel, namespace)
 	}
 	// A watch alone would wait for ever for a name that is wrong.
-	if _, err := s.named(ctx, c, sel.kind, namespace, sel.names); err != nil {
+	if _, err := s.selected(ctx, c, sel, namespace); err != nil {
 		return err
 	}
 	if sel.kind.name == migrationKind().name && s.tabular() {
 		return s.watchMigration(ctx, c, client.ObjectKey{Namespace: namespace, Name: sel.names[0]})
 	}
 	return s.watchRows(ctx, c, sel, namespace)
+}
+
+// selected gets those of a name, which must be what was asked for.
+func (s *session) selected(ctx context.Context, c client.Client, sel selection, namespace string) ([]client.Object, error) {
+	objs, err := s.named(ctx, c, sel.kind, namespace, sel.names)
+	for _, obj := range objs {
+		if !sel.has(obj) {
+			return nil, fmt.Errorf("%s %s is there, and is not what was asked for: leave out -c, or say get %s", sel.kind.name, obj.GetName(), sel.kind.use)
+		}
+	}
+	return objs, err
 }
 
 // named gets objects one by one.
