@@ -277,7 +277,11 @@ func writeRecords(ctx context.Context, w repo.RepositoryWriter, root *node, modi
 }
 
 func (n *node) encode(to *json.Encoder) error {
-	if err := to.Encode(n.record); err != nil {
+	r := n.record
+	if n.young {
+		r.Changed = stamp{} // The next run reads it again.
+	}
+	if err := to.Encode(r); err != nil {
 		return err
 	}
 	for _, c := range n.children {

@@ -126,6 +126,46 @@ func (k *killedTree) addLarge() {
 	k.t.Helper()
 	large := filepath.Join(k.dir, "large")
 	must(k.t, errors.Join(os.WriteFile(large, []byte("begins"), 0o600), os.Truncate(large, killedLarge)))
+	time.Sleep(2 * tick)
+}
+
+// TestYoungFilesAreReadAgain rewrites a file, with the same size, in the very tick in which
+// it was stored, as far as its times tell.
+func TestYoungFilesAreReadAgain(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for name, c := range map[string]struct {
+		changed time.Time
+		want    bool
+	}{
+		"this moment":         {now, true},
+		"the tick before":     {now.Add(-tick / 2), true},
+		"long ago":            {now.Add(-time.Hour), false},
+		"of a clock ahead":    {now.Add(time.Hour), true},
+		"this whole second":   {now.Truncate(time.Second), true},
+		"whole, and long ago": {now.Truncate(time.Second).Add(-3 * time.Second), false},
+	} {
+		if got := isYoung(stamp{c.changed.Unix(), int64(c.changed.Nanosecond())}, now); got != c.want {
+			t.Errorf("%s: young is %t", name, got)
+		}
+	}
+	l, dir := folder(t), t.TempDir()
+	r := open(t, New(), l)
+	image := snapshot.Image{Volume: snapshot.Volume{Cluster: "c", Namespace: "n", Name: "tree"}}
+	file := filepath.Join(dir, "file")
+	must(t, os.WriteFile(file, []byte("young"), 0o600))
+	first, err := r.BackupTree(t.Context(), dir, image, "", nil)
+	must(t, err)
+	var last snapshot.Stats
+	if _, err := r.BackupTree(t.Context(), dir, image, first.ID, func(s snapshot.Stats) { last = s }); err != nil || last.Read != 5 {
+		t.Errorf("of a file that was young %d bytes were read again: %v", last.Read, err)
+	}
+	time.Sleep(2 * tick)
+	second, err := r.BackupTree(t.Context(), dir, image, first.ID, nil)
+	must(t, err)
+	if _, err := r.BackupTree(t.Context(), dir, image, second.ID, func(s snapshot.Stats) { last = s }); err != nil || last.Read != 0 {
+		t.Errorf("of a file that was not young %d bytes were read again: %v", last.Read, err)
+	}
 }
 
 func must(t *testing.T, err error) {
@@ -144,6 +184,7 @@ func (k *killedTree) fill(seed byte) {
 	for i := range killedFiles {
 		must(k.t, errors.Join(os.MkdirAll(filepath.Dir(k.name(i)), 0o700), os.WriteFile(k.name(i), noise(killedSize, seed+byte(i)), 0o600)))
 	}
+	time.Sleep(2 * tick) // Young files are read again.
 }
 
 func (k *killedTree) checkpoints() []*kopia.Manifest {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,25 @@ type node struct {
 	children []*node
 	// fresh files are read even where size and time are as before.
 	fresh bool
+	// young files may be written again without another ctime.
+	young bool
+}
+
+const (
+	// tick is longer than that of any clock by which Linux stamps a file, wholeTick of
+	// those that stamp whole seconds.
+	tick      = 50 * time.Millisecond
+	wholeTick = 2 * time.Second
+)
+
+// isYoung is true for a file whose next change may come within the same tick as its last,
+// as git has it of its index: by its ctime nobody sees then that it is another.
+func isYoung(changed stamp, now time.Time) bool {
+	within := tick
+	if changed.Nanos == 0 {
+		within = wholeTick
+	}
+	return !changed.time().Before(now.Add(-within))
 }
 
 // inode tells hard links of one file by.
@@ -116,6 +136,7 @@ func (w *walker) node(file string, rel raw, name string) (*node, error) {
 		}
 	}
 	if n.Type == typeFile {
+		n.young = isYoung(n.Changed, time.Now())
 		w.files++
 		if n.Link == "" {
 			w.size += n.Size
