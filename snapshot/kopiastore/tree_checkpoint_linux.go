@@ -178,7 +178,10 @@ func (u *treeUpload) checkpointThere(ctx context.Context) error {
 	if err := u.repository.refresh(ctx); err != nil {
 		return err
 	}
-	_, err := u.repository.rep.GetManifest(ctx, u.taken, &kopia.Manifest{})
+	err := u.repository.sure(ctx, func() error {
+		_, err := u.repository.rep.GetManifest(ctx, u.taken, &kopia.Manifest{})
+		return err
+	})
 	if errors.Is(err, manifest.ErrNotFound) {
 		return fmt.Errorf("checkpoint %s, which this run went on from, was removed meanwhile: it has to be started again", u.taken)
 	}
