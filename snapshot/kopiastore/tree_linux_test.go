@@ -414,3 +414,23 @@ func FuzzRecords(f *testing.F) {
 		}
 	})
 }
+
+// TestTreeSessionEnds sees that what made a checkpoint fail is kept for who ends the
+// session, and that nothing reaches it after that.
+func TestTreeSessionEnds(t *testing.T) {
+	listed := 0
+	s := &treeSession{list: func(context.Context, *kopia.DirEntry) (manifest.ID, error) {
+		listed++
+		return "", snapshottest.ErrInjected
+	}}
+	point := &kopia.Manifest{RootEntry: &kopia.DirEntry{}}
+	if _, err := s.PutManifest(t.Context(), nil, point); !errors.Is(err, snapshottest.ErrInjected) {
+		t.Errorf("a checkpoint that fails gives %v", err)
+	}
+	if err := s.end(); !errors.Is(err, snapshottest.ErrInjected) {
+		t.Errorf("at the end it is told as %v", err)
+	}
+	if _, err := s.PutManifest(t.Context(), nil, point); !errors.Is(err, errTreeEnded) || listed != 1 {
+		t.Errorf("after the end: %v, listed %d times", err, listed)
+	}
+}
