@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 )
 
 // Same is true for two Block images of the same size and content, stored in the
@@ -77,10 +78,8 @@ func (p *imagePlan) changed(ctx context.Context) ([]segmentPair, error) {
 // collect adds what of the pairs the volume does not hold, and a tail that is
 // unknown.
 func (p *imagePlan) collect(ctx context.Context, pairs []segmentPair, w *windows) error {
-	for _, pair := range pairs {
-		if err := p.compare(ctx, pair, w.add); err != nil {
-			return err
-		}
+	if err := p.compareAll(ctx, pairs, w.add); err != nil {
+		return err
 	}
 	if p.from != nil || p.tail.Length == 0 {
 		return nil
@@ -89,32 +88,76 @@ func (p *imagePlan) collect(ctx context.Context, pairs []segmentPair, w *windows
 	return w.add(Chunk{Extent: p.tail, Zero: true})
 }
 
-// compare yields what of the segment the volume does not hold.
-func (p *imagePlan) compare(ctx context.Context, pair segmentPair, yield func(Chunk) error) error {
-	held := map[Extent]Chunk{}
-	if pair.from.ID != "" {
-		from, err := chunksOf(ctx, p.from, pair.from)
-		if err != nil {
-			return err
+// ahead is how many pairs are compared at once: their lists keep more than one processor
+// busy, and those that are not cached come from a store that may be far away.
+const ahead = 4
+
+// comparison is what a volume does not hold of a segment.
+type comparison struct {
+	chunks []Chunk
+	err    error
+}
+
+// compareAll yields what the volume does not hold of the pairs, in order.
+func (p *imagePlan) compareAll(ctx context.Context, pairs []segmentPair, yield func(Chunk) error) error {
+	comparing, cancel := context.WithCancel(ctx)
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	defer cancel()
+	queue := make(chan chan comparison, ahead)
+	workers.Go(func() {
+		defer close(queue)
+		for _, pair := range pairs {
+			result := make(chan comparison, 1)
+			select {
+			case queue <- result:
+			case <-comparing.Done():
+				return
+			}
+			workers.Go(func() {
+				chunks, err := p.compare(comparing, pair)
+				result <- comparison{chunks, err}
+			})
 		}
-		for _, c := range from {
-			held[c.Extent] = c
+	})
+	for result := range queue {
+		c := <-result
+		if c.err != nil {
+			return c.err
+		}
+		for _, chunk := range c.chunks {
+			if err := yield(chunk); err != nil {
+				return err
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// compare finds what of the segment the volume does not hold.
+func (p *imagePlan) compare(ctx context.Context, pair segmentPair) ([]Chunk, error) {
+	var held []Chunk
+	if pair.from.ID != "" {
+		var err error
+		if held, err = chunksOf(ctx, p.from, pair.from); err != nil {
+			return nil, err
 		}
 	}
 	to, err := chunksOf(ctx, p.to, pair.to)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var missing []Chunk
 	for _, c := range to {
-		h, known := held[c.Extent]
-		if known && (h.Zero && c.Zero || h.ID != "" && h.ID == c.ID) {
+		for len(held) > 0 && held[0].Offset < c.Offset {
+			held = held[1:]
+		}
+		if len(held) > 0 && held[0].Extent == c.Extent && (held[0].Zero && c.Zero || held[0].ID != "" && held[0].ID == c.ID) {
 			p.n.done.Add(c.Length)
 			continue
 		}
 		p.n.changed.Add(c.Length)
-		if err := yield(c); err != nil {
-			return err
-		}
+		missing = append(missing, c)
 	}
-	return nil
+	return missing, nil
 }

@@ -142,12 +142,7 @@ func (d *download) doubt(ctx context.Context, p *imagePlan, claimed []segmentPai
 	}
 	told := false
 	err := held.compare(ctx, func(ctx context.Context, yield func(Chunk) error) error {
-		for _, pair := range claimed {
-			if err := p.compare(ctx, pair, yield); err != nil {
-				return err
-			}
-		}
-		return nil
+		return p.compareAll(ctx, claimed, yield)
 	}, func(c Chunk) error {
 		if !told {
 			told = true

@@ -29,7 +29,9 @@ func (b *buffers) take(size int64) *spanBuffer {
 		taken.Reset()
 		return taken
 	}
-	return &spanBuffer{data: make([]byte, 0, max(size, spanMax))}
+	made := &spanBuffer{data: make([]byte, 0, max(size, spanMax))}
+	largePages(made.data)
+	return made
 }
 
 // give takes a buffer back.
