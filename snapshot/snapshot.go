@@ -26,6 +26,8 @@ var (
 	ErrCorrupt = errors.New("content does not match its hash")
 	// ErrDiffers says that a volume does not hold what the image holds.
 	ErrDiffers = errors.New("the volume differs from the image")
+	// ErrBudget says that a transfer alone takes more memory than all may take together.
+	ErrBudget = errors.New("too little memory is allowed")
 )
 
 // Volume names one claim of one cluster, for good: images of the same Volume

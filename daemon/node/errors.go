@@ -27,6 +27,6 @@ const fewAttempts = 3
 // pod that is published again) may pass.
 func isLasting(err error, attempts int32) bool {
 	var f *finalError
-	return errors.As(err, &f) || errors.Is(err, snapshot.ErrNotFound) || errors.Is(err, snapshot.ErrDiffers) ||
+	return errors.As(err, &f) || errors.Is(err, snapshot.ErrNotFound) || errors.Is(err, snapshot.ErrDiffers) || errors.Is(err, snapshot.ErrBudget) ||
 		(errors.Is(err, snapshot.ErrCorrupt) || errors.Is(err, errStuck)) && attempts >= fewAttempts
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,6 +79,57 @@ func (r *Repository) openObject(ctx context.Context, id object.ID) (or object.Re
 		return err
 	})
 	return or, err
+}
+
+// sureReader reads an object from its start, whatever its size, as sure reads small ones.
+type sureReader struct {
+	ctx        context.Context //nolint:containedctx // io.Reader has none
+	repository *Repository
+	id         object.ID
+	open       object.Reader
+	at         int64
+}
+
+func (s *sureReader) Read(p []byte) (n int, err error) {
+	err = s.repository.sure(s.ctx, func() error {
+		n, err = s.read(p)
+		return err
+	})
+	return n, err
+}
+
+func (s *sureReader) read(p []byte) (n int, err error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if s.open == nil {
+		if s.open, err = s.repository.rep.OpenObject(s.ctx, s.id); err != nil {
+			return 0, err
+		}
+		if _, err := s.open.Seek(s.at, io.SeekStart); err != nil {
+			return 0, errors.Join(err, s.Close())
+		}
+	}
+	n, err = s.open.Read(p)
+	s.at += int64(n)
+	if err == nil || errors.Is(err, io.EOF) {
+		return n, err
+	}
+	closing := s.Close()
+	if n > 0 {
+		return n, closing // The next read finds what is wrong after it.
+	}
+	return 0, errors.Join(err, closing)
+}
+
+// Close may be called at any time; what is read then is opened again.
+func (s *sureReader) Close() error {
+	if s.open == nil {
+		return nil
+	}
+	err := s.open.Close()
+	s.open = nil
+	return err
 }
 
 // verifyObject tells whether all contents of an object are listed.

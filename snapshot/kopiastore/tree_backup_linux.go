@@ -1,13 +1,13 @@
 package kopiastore
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,13 +45,13 @@ func (r *Repository) BackupTree(ctx context.Context, dir string, image snapshot.
 
 func (r *Repository) backupTree(ctx context.Context, dir string, image snapshot.Image, parent snapshot.ImageID, progress snapshot.Progress) (_ snapshot.Image, err error) {
 	u := &treeUpload{repository: r, progress: newTreeProgress(progress), began: r.now(), listed: r.now()}
-	known, files, err := u.prepare(ctx, dir, &image, parent)
+	known, walked, err := u.prepare(ctx, dir, &image, parent)
 	if err != nil {
 		return snapshot.Image{}, err
 	}
-	release, err := r.budget.Acquire(ctx, treeWeight)
+	release, err := r.acquireTree(ctx, walked.entries, walked.weight()+int64(len(u.progress.awaited))*keyWeight)
 	if err != nil {
-		return snapshot.Image{}, fmt.Errorf("wait for memory: %w", err)
+		return snapshot.Image{}, err
 	}
 	defer release()
 	_, u.session, err = r.rep.NewDirectWriter(ctx, repo.WriteSessionOptions{Purpose: "tree", OnUpload: u.sent})
@@ -66,8 +66,8 @@ func (r *Repository) backupTree(ctx context.Context, dir string, image snapshot.
 	if err != nil {
 		return snapshot.Image{}, explain(r.location, err)
 	}
-	if s := volume.DirSummary; s == nil || s.TotalFileCount != files {
-		return snapshot.Image{}, fmt.Errorf("kopia stored %+v, where %d files are", s, files)
+	if s := volume.DirSummary; s == nil || s.TotalFileCount != walked.files {
+		return snapshot.Image{}, fmt.Errorf("kopia stored %+v, where %d files are", s, walked.files)
 	}
 	if err := u.checkpointThere(ctx); err != nil {
 		return snapshot.Image{}, err
@@ -81,123 +81,83 @@ func (r *Repository) backupTree(ctx context.Context, dir string, image snapshot.
 	return committed, explain(r.location, err)
 }
 
-// prepare walks over the tree, counts its files, and finds what of it is stored already: by
-// the last run, if that was killed, and in the parent.
-func (u *treeUpload) prepare(ctx context.Context, dir string, image *snapshot.Image, parent snapshot.ImageID) (known []knownTree, files int64, err error) {
-	if _, err := source(image.Volume); err != nil {
-		return nil, 0, err
+// acquireTree waits for the memory that the backup of a tree of so many entries takes:
+// packs, which a small budget makes do with less of, and what is known of the entries.
+func (r *Repository) acquireTree(ctx context.Context, entries, weight int64) (release func(), err error) {
+	if all := r.budget.Size(); r.budget != nil && weight > max(all-treeWeight, all/2) {
+		return nil, fmt.Errorf("%w: what is to be known of the tree's %d entries takes %d MiB of memory beside its packs' %d, and all transfers together may take %d: allow more (the chart's node.memory)",
+			snapshot.ErrBudget, entries, weight>>20, treeWeight>>20, all>>20)
 	}
-	before, err := u.repository.parentTree(ctx, parent)
+	release, err = r.budget.Acquire(ctx, treeWeight+weight)
 	if err != nil {
-		return nil, 0, err
+		return nil, fmt.Errorf("wait for memory: %w", err)
+	}
+	return release, nil
+}
+
+// prepare walks over the tree, and finds what of it is stored already: by the last run, if
+// that was killed, and in the parent.
+func (u *treeUpload) prepare(ctx context.Context, dir string, image *snapshot.Image, parent snapshot.ImageID) (known []*knownTree, walked *packedTree, err error) {
+	if _, err := source(image.Volume); err != nil {
+		return nil, nil, err
 	}
 	if u.found, err = u.repository.treeCheckpoints(ctx, image.Volume); err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
-	root, walked, err := walkTree(ctx, dir)
-	if err != nil {
-		return nil, 0, err
+	for _, checkpoint := range append(slices.Clone(u.found), nil) {
+		known, walked, err = u.walk(ctx, dir, parent, checkpoint)
+		var damaged damagedCheckpoint
+		if errors.As(err, &damaged) {
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		if checkpoint != nil {
+			u.taken, u.progress.awaited = checkpoint.ID, known[0].awaited
+		}
+		break
 	}
-	known, u.progress.awaited, err = u.begun(ctx, root)
-	if err != nil {
-		return nil, 0, err
-	}
-	known = append(known, before...)
-	mark(root, known)
 	image.Kind, image.Method, image.Base, image.ChunkSize, image.Size = snapshot.Tree, snapshot.MethodFiles, parent, 0, walked.size
-	u.root, u.image, u.progress.stats.Total = root, *image, walked.size
-	return known, walked.files, nil
+	u.root, u.image, u.progress.stats.Total = walked.whole(), *image, walked.size
+	return known, walked, nil
 }
 
-// knownTree is what an image, or a checkpoint, has of the files.
-type knownTree struct {
-	volume *kopia.DirEntry
-	files  map[raw]seen
-}
-
-// seen is what tells whether a file is another.
-type seen struct {
-	size              int64
-	modified, changed stamp
-}
-
-// parentTree is the image before this one; none without.
-func (r *Repository) parentTree(ctx context.Context, id snapshot.ImageID) ([]knownTree, error) {
-	if id == "" {
-		return nil, nil
-	}
-	m, err := r.manifestOf(ctx, id, kindImage)
-	if errors.Is(err, snapshot.ErrNotFound) {
-		return nil, fmt.Errorf("%w: %w", snapshot.ErrNoBase, err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	k, err := r.knownTree(ctx, m)
-	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", id, err)
-	}
-	return []knownTree{k}, nil
-}
-
-func (r *Repository) knownTree(ctx context.Context, m *kopia.Manifest) (knownTree, error) {
-	volume, records, err := r.tree(ctx, m)
-	if err != nil {
-		return knownTree{}, err
-	}
-	k := knownTree{volume: volume, files: map[raw]seen{}}
-	for _, e := range records {
-		if e.Type == typeFile {
-			k.files[e.Path] = seen{e.Size, e.Modified, e.Changed}
-		}
-	}
-	return k, nil
-}
-
-// tree opens a Tree image.
-func (r *Repository) tree(ctx context.Context, m *kopia.Manifest) (*kopia.DirEntry, []record, error) {
-	stored, files, err := r.record(ctx, m)
-	if err != nil {
-		return nil, nil, err
-	}
-	volume := files[volumeName]
-	if stored.Image.Kind != snapshot.Tree || volume == nil || volume.Type != kopia.EntryTypeDirectory {
-		return nil, nil, fmt.Errorf("it is of kind %s and holds no tree of files", stored.Image.Kind)
-	}
-	data, err := r.readFile(ctx, files, attributesFile)
-	if err != nil {
-		return nil, nil, err
-	}
-	records, err := readRecords(bytes.NewReader(data))
-	return volume, records, err
-}
-
-// mark finds the files whose content may be another than what is known of them, which
+// walk finds the files whose content may be another than what is known of them, which
 // kopia would not see where a program set the time back.
-func mark(n *node, known []knownTree) {
-	for _, c := range n.children {
-		if c.Type == typeFile {
-			c.fresh = !isKnown(c, known)
+func (u *treeUpload) walk(ctx context.Context, dir string, parent snapshot.ImageID, checkpoint *kopia.Manifest) (known []*knownTree, walked *packedTree, err error) {
+	defer func() {
+		for _, k := range known {
+			k.stop()
 		}
-		mark(c, known)
+	}()
+	if checkpoint != nil {
+		k, err := u.repository.knownCheckpoint(ctx, checkpoint)
+		if err != nil {
+			return nil, nil, err
+		}
+		known = append(known, k)
 	}
-}
-
-// isKnown is true for a file that is stored. Kopia takes it, by its size and time, from
-// any of those that are known: none may have another content by the same.
-func isKnown(c *node, known []knownTree) bool {
-	found := false
-	for _, k := range known {
-		before, ok := k.files[c.Path]
-		switch {
-		case !ok || before.size != c.Size || !kopiaTime(before.modified).Equal(kopiaTime(c.Modified)):
-		case before.changed != c.Changed || before.modified != c.Modified:
-			return false
-		default:
-			found = true
+	if parent != "" {
+		k, err := u.repository.knownImage(ctx, parent)
+		if err != nil {
+			return known, nil, err
+		}
+		known = append(known, k)
+	}
+	walked = &packedTree{}
+	for n, err := range walkTree(ctx, dir) {
+		if err != nil {
+			return known, nil, err
+		}
+		if n.fresh, err = isFresh(ctx, n, known); err != nil {
+			return known, nil, err
+		}
+		if err := walked.add(n); err != nil {
+			return known, nil, err
 		}
 	}
-	return found
+	return known, walked, nil
 }
 
 // treeUpload is one BackupTree under way.
@@ -206,7 +166,7 @@ type treeUpload struct {
 	session    repo.DirectRepositoryWriter
 	progress   *treeProgress
 	image      snapshot.Image
-	root       *node
+	root       *treeFolder
 	// found are the checkpoints of runs before, own is this run's; taken is the one that
 	// keeps what this run goes by.
 	found      []*kopia.Manifest
@@ -221,7 +181,7 @@ type treeUpload struct {
 
 func (u *treeUpload) sent(n int64) { u.progress.uploaded.Add(n) }
 
-func (u *treeUpload) upload(ctx context.Context, known []knownTree) (*kopia.DirEntry, error) {
+func (u *treeUpload) upload(ctx context.Context, known []*knownTree) (*kopia.DirEntry, error) {
 	src, err := source(u.image.Volume)
 	if err != nil {
 		return nil, err
@@ -242,7 +202,7 @@ func (u *treeUpload) upload(ctx context.Context, known []knownTree) (*kopia.DirE
 	for _, k := range known {
 		before = append(before, &kopia.Manifest{RootEntry: k.volume})
 	}
-	m, err := uploader.Upload(ctx, treeFolder{treeEntry{u.root}}, plan, src, before...)
+	m, err := uploader.Upload(ctx, u.root, plan, src, before...)
 	failed := session.end()
 	switch {
 	case ctx.Err() != nil:
@@ -262,7 +222,7 @@ func (u *treeUpload) upload(ctx context.Context, known []knownTree) (*kopia.DirE
 }
 
 // writeRecords streams the records of a tree into their file.
-func writeRecords(ctx context.Context, w repo.RepositoryWriter, root *node, modified fs.UTCTimestamp) (_ *kopia.DirEntry, err error) {
+func writeRecords(ctx context.Context, w repo.RepositoryWriter, root *treeFolder, modified fs.UTCTimestamp) (_ *kopia.DirEntry, err error) {
 	ow := w.NewObjectWriter(ctx, object.WriterOptions{Description: attributesFile, Compressor: compressor, MetadataCompressor: compressor})
 	defer func() { err = errors.Join(err, ow.Close()) }()
 	counted := &countingWriter{to: ow}
@@ -274,22 +234,6 @@ func writeRecords(ctx context.Context, w repo.RepositoryWriter, root *node, modi
 		return nil, fmt.Errorf("write %s: %w", attributesFile, err)
 	}
 	return fileEntry(attributesFile, id, counted.n, modified), nil
-}
-
-func (n *node) encode(to *json.Encoder) error {
-	r := n.record
-	if n.young {
-		r.Changed = stamp{} // The next run reads it again.
-	}
-	if err := to.Encode(r); err != nil {
-		return err
-	}
-	for _, c := range n.children {
-		if err := c.encode(to); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 type countingWriter struct {
@@ -314,7 +258,7 @@ type treeProgress struct {
 	last   time.Time
 	failed []error
 	// awaited are files that the last checkpoint has, as long as they have not come.
-	awaited map[string]bool
+	awaited map[pathSum]bool
 }
 
 const (
@@ -364,7 +308,9 @@ func (p *treeProgress) FinishedFile(path string, _ error) {
 	p.add(0, 0, 1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.awaited, path)
+	if len(p.awaited) > 0 {
+		delete(p.awaited, sumOf(path))
+	}
 }
 
 // soFar counts what is through, and the files of the last checkpoint that are not.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"sync"
 
 	"github.com/kopia/kopia/repo"
@@ -213,58 +212,4 @@ func (r *Repository) treeCheckpoints(ctx context.Context, v snapshot.Volume) ([]
 		}
 	}
 	return found, err
-}
-
-// begun is what the newest checkpoint has of the tree, with the files that it has, by
-// their paths as kopia has them. One that is damaged is as good as none: time is all it
-// saves.
-func (u *treeUpload) begun(ctx context.Context, root *node) (known []knownTree, paths map[string]bool, err error) {
-	for _, m := range u.found {
-		k, err := u.repository.knownTree(ctx, m)
-		b := &begunTree{repository: u.repository, walked: k.files, files: map[raw]seen{}, paths: map[string]bool{}}
-		if err == nil {
-			err = b.walk(ctx, k.volume, root, "")
-		}
-		switch {
-		case errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, errFormat):
-			continue
-		case err != nil:
-			return nil, nil, fmt.Errorf("checkpoint %s: %w", m.ID, err)
-		}
-		k.files, u.taken = b.files, m.ID
-		return []knownTree{k}, b.paths, nil
-	}
-	return nil, nil, nil
-}
-
-// begunTree picks, out of all that a run walked over, the files that it had stored whole.
-// Those that were under way have other names in a checkpoint.
-type begunTree struct {
-	repository *Repository
-	walked     map[raw]seen
-	files      map[raw]seen
-	paths      map[string]bool
-}
-
-func (b *begunTree) walk(ctx context.Context, folder *kopia.DirEntry, n *node, at string) error {
-	children, err := b.repository.folder(ctx, folder)
-	if err != nil {
-		return err
-	}
-	for _, c := range n.children {
-		name := storedName(c.name)
-		e := children[name]
-		switch {
-		case e == nil:
-		case c.Type == typeFile && e.Type == kopia.EntryTypeFile:
-			if s, ok := b.walked[c.Path]; ok {
-				b.files[c.Path], b.paths[path.Join(at, name)] = s, true
-			}
-		case c.Type == typeFolder && e.Type == kopia.EntryTypeDirectory:
-			if err := b.walk(ctx, e, c, path.Join(at, name)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

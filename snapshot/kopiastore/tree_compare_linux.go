@@ -1,14 +1,15 @@
 package kopiastore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"strings"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/godwit-io/godwit/snapshot"
@@ -51,84 +52,80 @@ func (d *differences) String() string {
 }
 
 func (t *treeRestore) compare(ctx context.Context, id snapshot.ImageID) (*differences, error) {
-	if err := t.load(ctx, id); err != nil {
-		return nil, err
-	}
-	root, _, err := walkTree(ctx, t.dir)
+	release, err := t.load(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	d := t.compareEntries(root)
-	if d.count > 0 {
-		return d, nil
+	defer release()
+	d := &differences{}
+	if err := t.compareEntries(ctx, d); err != nil || d.count > 0 {
+		return d, err
 	}
 	return d, t.compareFiles(ctx, d)
 }
 
-func (t *treeRestore) compareEntries(root *node) *differences {
-	there := map[raw]*node{}
-	list(root, there)
-	d := &differences{}
-	for i := range t.records {
-		e := &t.records[i]
-		n := there[e.Path]
-		delete(there, e.Path)
-		switch {
-		case n == nil && e.Path == lostAndFound:
-		case n == nil:
-			d.add(e.Path, "it is gone")
-		case n.Type != e.Type:
-			d.add(e.Path, "it was a %s, and is a %s", e.Type, n.Type)
-		case e.Type == typeFile && n.Size != e.Size:
-			d.add(e.Path, "it had %d bytes, and has %d", e.Size, n.Size)
-		case n.Target != e.Target || n.Link != e.Link || n.Major != e.Major || n.Minor != e.Minor:
-			d.add(e.Path, "it leads elsewhere than it did")
+// compareEntries goes through the tree and the image side by side, both in order.
+func (t *treeRestore) compareEntries(ctx context.Context, d *differences) error {
+	walk, stop := iter.Pull2(walkTree(ctx, t.dir))
+	defer stop()
+	n, err, _ := walk()
+	for e, failed := range t.tree.records(ctx) {
+		if err := cmp.Or(failed, err); err != nil {
+			return err
 		}
-	}
-	for path := range there {
-		if path != lostAndFound && !strings.HasPrefix(string(path), lostAndFound+"/") {
-			d.add(path, "it is new")
+		for ; n != nil && comparePaths(n.Path, e.Path) < 0; n, err, _ = walk() {
+			d.isNew(n)
 		}
+		if err != nil {
+			return err
+		}
+		if n == nil || n.Path != e.Path {
+			if e.Path != lostAndFound {
+				d.add(e.Path, "it is gone")
+			}
+			continue
+		}
+		d.compare(e, n)
+		n, err, _ = walk()
 	}
-	return d
+	for ; n != nil; n, err, _ = walk() {
+		d.isNew(n)
+	}
+	return err
 }
 
-// list puts all entries of a tree into a map by their paths.
-func list(n *node, into map[raw]*node) {
-	into[n.Path] = n
-	for _, child := range n.children {
-		list(child, into)
+func (d *differences) isNew(n *node) {
+	if n.Path != lostAndFound && !strings.HasPrefix(string(n.Path), lostAndFound+"/") {
+		d.add(n.Path, "it is new")
+	}
+}
+
+func (d *differences) compare(e *record, n *node) {
+	switch {
+	case n.Type != e.Type:
+		d.add(e.Path, "it was a %s, and is a %s", e.Type, n.Type)
+	case e.Type == typeFile && n.Size != e.Size:
+		d.add(e.Path, "it had %d bytes, and has %d", e.Size, n.Size)
+	case n.Target != e.Target || n.Link != e.Link || n.Major != e.Major || n.Minor != e.Minor:
+		d.add(e.Path, "it leads elsewhere than it did")
 	}
 }
 
 func (t *treeRestore) compareFiles(ctx context.Context, d *differences) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(restoreWorkers)
-	for i := range t.records {
-		e := &t.records[i]
-		if e.Type != typeFile || e.Link != "" {
-			continue
-		}
-		group.Go(func() error {
-			err := t.compareFile(ctx, e)
-			if errors.Is(err, snapshot.ErrDiffers) {
-				d.add(e.Path, "%v", err)
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("file %q: %w", e.Path, err)
-			}
-			t.files.Add(1)
-			t.tell()
+	all := func() bool { return true }
+	return t.eachFile(ctx, all, func(ctx context.Context, e *storedEntry) error {
+		err := t.compareFile(ctx, e)
+		if errors.Is(err, snapshot.ErrDiffers) {
+			d.add(e.Path, "%v", err)
 			return nil
-		})
-	}
-	return group.Wait()
+		}
+		return err
+	})
 }
 
 // compareFile opens what others may have put there: it follows no link, and waits for
 // nobody at a pipe's other end.
-func (t *treeRestore) compareFile(ctx context.Context, e *record) (err error) {
+func (t *treeRestore) compareFile(ctx context.Context, e *storedEntry) (err error) {
 	f, err := os.OpenFile(t.local(e.Path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err

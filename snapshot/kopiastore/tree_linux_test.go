@@ -48,16 +48,15 @@ func TestLiveTree(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			root, _, err := walkTree(t.Context(), dir)
-			if err != nil {
-				t.Fatal(err)
+			u := &treeUpload{
+				repository: r, progress: newTreeProgress(nil),
+				image: snapshot.Image{Volume: snapshot.Volume{Cluster: "c", Namespace: "n", Name: "live"}},
 			}
+			_, walked, err := u.walk(t.Context(), dir, "", nil)
+			must(t, err)
+			u.root = walked.whole()
 			if err := c.do(filepath.Join(dir, "victim")); err != nil {
 				t.Fatal(err)
-			}
-			u := &treeUpload{
-				repository: r, progress: newTreeProgress(nil), root: root,
-				image: snapshot.Image{Volume: snapshot.Volume{Cluster: "c", Namespace: "n", Name: "live"}},
 			}
 			_, u.session, err = r.rep.NewDirectWriter(t.Context(), repo.WriteSessionOptions{})
 			if err != nil {
@@ -338,24 +337,22 @@ func TestTreeSaysWhyNoCheckpoint(t *testing.T) {
 func TestKnownFiles(t *testing.T) {
 	now := seen{5, stamp{Seconds: 100}, stamp{Seconds: 200}}
 	n := &node{record: record{Path: "a", Type: typeFile, Size: now.size, Modified: now.modified, Changed: now.changed}}
-	tree := func(s seen) knownTree { return knownTree{files: map[raw]seen{"a": s}} }
 	timeSetBack, older, other := now, now, now
 	timeSetBack.changed.Seconds--
 	older.modified.Seconds--
 	other.size++
 	for name, c := range map[string]struct {
-		known []knownTree
+		known []seen
 		want  bool
 	}{
-		"nothing":                      {nil, false},
-		"the same":                     {[]knownTree{tree(now)}, true},
-		"time set back":                {[]knownTree{tree(timeSetBack)}, false},
-		"the same and time set back":   {[]knownTree{tree(now), tree(timeSetBack)}, false},
-		"time set back and the same":   {[]knownTree{tree(timeSetBack), tree(now)}, false},
-		"the same and an older":        {[]knownTree{tree(now), tree(older)}, true},
-		"another size and the same":    {[]knownTree{tree(other), tree(now)}, true},
-		"not in one, the same in last": {[]knownTree{{}, tree(now)}, true},
-		"older alone":                  {[]knownTree{tree(older)}, false},
+		"nothing":                    {nil, false},
+		"the same":                   {[]seen{now}, true},
+		"time set back":              {[]seen{timeSetBack}, false},
+		"the same and time set back": {[]seen{now, timeSetBack}, false},
+		"time set back and the same": {[]seen{timeSetBack, now}, false},
+		"the same and an older":      {[]seen{now, older}, true},
+		"another size and the same":  {[]seen{other, now}, true},
+		"older alone":                {[]seen{older}, false},
 	} {
 		if got := isKnown(n, c.known); got != c.want {
 			t.Errorf("%s: known is %t", name, got)
@@ -395,13 +392,17 @@ func FuzzRecords(f *testing.F) {
 	f.Add([]byte(`{"path":"","type":"directory"}` + "\n" + `{"path":"a","type":"file","size":3}` + "\n" + `{"path":{"base64":"/w=="},"type":"file","link":"a"}`))
 	f.Add([]byte(`{"path":"","type":"directory"}` + "\n" + `{"path":"../a","type":"file"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		records, err := readRecords(bytes.NewReader(data))
-		if err != nil {
-			return
-		}
-		for i, e := range records {
+		records := newRecordReader(bytes.NewReader(data))
+		for i := 0; ; i++ {
+			e, err := records.next()
+			if err != nil {
+				return
+			}
 			if clean := filepath.Join("/volume", string(e.Path)); clean != "/volume" && !strings.HasPrefix(clean, "/volume/") {
 				t.Fatalf("path %q leaves the volume", e.Path)
+			}
+			if e.Link != "" && !inside(e.Link) {
+				t.Fatalf("link %q leaves the volume", e.Link)
 			}
 			line, err := json.Marshal(e)
 			if err != nil {

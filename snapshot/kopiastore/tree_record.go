@@ -3,9 +3,9 @@ package kopiastore
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -122,51 +122,110 @@ func (r *record) valid() error {
 		}
 		return fmt.Errorf("the root is a %s: %w", r.Type, snapshot.ErrCorrupt)
 	}
-	for name := range strings.SplitSeq(p, "/") {
-		if name == "" || name == "." || name == ".." || strings.ContainsRune(name, 0) {
-			return fmt.Errorf("path %q leads out of the volume: %w", p, snapshot.ErrCorrupt)
-		}
+	if !inside(r.Path) || r.Link != "" && !inside(r.Link) {
+		return fmt.Errorf("path %q leads out of the volume: %w", p, snapshot.ErrCorrupt)
 	}
 	return nil
 }
 
+// inside is true for a path that names something in the volume.
+func inside(p raw) bool {
+	for name := range strings.SplitSeq(string(p), "/") {
+		if name == "" || name == "." || name == ".." || strings.ContainsRune(name, 0) {
+			return false
+		}
+	}
+	return true
+}
+
 // parent is the path of the folder that an entry is in.
-func (r *record) parent() string {
-	dir := path.Dir(string(r.Path))
+func (r *record) parent() raw { return parentPath(r.Path) }
+
+func parentPath(p raw) raw {
+	dir := path.Dir(string(p))
 	if dir == "." {
 		return ""
 	}
-	return dir
+	return raw(dir)
 }
 
-// readRecords reads them all and checks that each is in a folder before it.
-func readRecords(r io.Reader) ([]record, error) {
+// comparePaths orders as a walk does that takes a folder's names in order of their bytes,
+// and what is in a folder right after it.
+func comparePaths(a, b raw) int {
+	for i := range min(len(a), len(b)) {
+		switch {
+		case a[i] == b[i]:
+		case a[i] == '/':
+			return -1
+		case b[i] == '/':
+			return 1
+		default:
+			return cmp.Compare(a[i], b[i])
+		}
+	}
+	return cmp.Compare(len(a), len(b))
+}
+
+// recordReader reads records one by one, and sees that they are in order, each in a folder
+// before it. It keeps no more of a tree than where it is.
+type recordReader struct {
+	lines *bufio.Scanner
+	n     int
+	last  raw
+	// within are the folders that the last entry is in, the outermost first, with itself
+	// where it is one.
+	within []raw
+}
+
+func newRecordReader(r io.Reader) *recordReader {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxLine)
-	seen := map[raw]entryType{}
-	var records []record
-	for lines.Scan() {
-		var e record
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return nil, fmt.Errorf("%s line %d: %w: %w", attributesFile, len(records)+1, snapshot.ErrCorrupt, err)
+	return &recordReader{lines: lines}
+}
+
+// next is io.EOF after the last record.
+func (r *recordReader) next() (*record, error) {
+	if !r.lines.Scan() {
+		switch err := r.lines.Err(); {
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", attributesFile, err)
+		case r.n == 0:
+			return nil, fmt.Errorf("%s is empty: %w", attributesFile, snapshot.ErrCorrupt)
 		}
-		if err := e.valid(); err != nil {
-			return nil, fmt.Errorf("%s line %d: %w", attributesFile, len(records)+1, err)
+		return nil, io.EOF
+	}
+	r.n++
+	e := &record{}
+	if err := json.Unmarshal(r.lines.Bytes(), e); err != nil {
+		return nil, fmt.Errorf("%s line %d: %w: %w", attributesFile, r.n, snapshot.ErrCorrupt, err)
+	}
+	if err := e.valid(); err != nil {
+		return nil, fmt.Errorf("%s line %d: %w", attributesFile, r.n, err)
+	}
+	if !r.follows(e) {
+		return nil, fmt.Errorf("%s line %d: %q does not follow what is before it: %w", attributesFile, r.n, e.Path, snapshot.ErrCorrupt)
+	}
+	r.last = e.Path
+	return e, nil
+}
+
+// follows is true for an entry that comes after the last one, in a folder that was there.
+func (r *recordReader) follows(e *record) bool {
+	if r.n > 1 {
+		if comparePaths(r.last, e.Path) >= 0 {
+			return false
 		}
-		_, twice := seen[e.Path]
-		of, linked := seen[e.Link]
-		if twice || e.Path == "" != (len(records) == 0) || e.Path != "" && seen[raw(e.parent())] != typeFolder ||
-			e.Link != "" && (!linked || of != e.Type || of == typeFolder) {
-			return nil, fmt.Errorf("%s line %d: %q does not follow what is before it: %w", attributesFile, len(records)+1, e.Path, snapshot.ErrCorrupt)
+		for len(r.within) > 0 && r.within[len(r.within)-1] != e.parent() {
+			r.within = r.within[:len(r.within)-1]
 		}
-		seen[e.Path] = e.Type
-		records = append(records, e)
+		if len(r.within) == 0 {
+			return false
+		}
+	} else if e.Path != "" {
+		return false
 	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", attributesFile, err)
+	if e.Type == typeFolder {
+		r.within = append(r.within, e.Path)
 	}
-	if len(records) == 0 {
-		return nil, errors.Join(fmt.Errorf("%s is empty", attributesFile), snapshot.ErrCorrupt)
-	}
-	return records, nil
+	return e.Link == "" || e.Type != typeFolder && comparePaths(e.Link, e.Path) < 0
 }

@@ -2,18 +2,17 @@ package kopiastore
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	kopia "github.com/kopia/kopia/snapshot"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
@@ -26,6 +25,9 @@ const (
 	lostAndFound   = "lost+found"
 	holeSize       = 4 << 10
 	copySize       = 256 << 10
+	// restoreWeight is what each worker copies, with a chunk as it came and as it is, and
+	// what the index of a large folder takes.
+	restoreWeight = restoreWorkers*(2*maxChunk+copySize) + packSize
 )
 
 // RestoreTree makes dir hold exactly the tree of the image. That all of it is
@@ -45,9 +47,7 @@ type treeRestore struct {
 	progress   snapshot.Progress
 	telling    sync.Mutex
 	told       time.Time // under telling
-	records    []record
-	// stored are the files' entries in the image, by path.
-	stored map[raw]*kopia.DirEntry
+	tree       *storedTree
 
 	total, done, fetched, written, files atomic.Int64
 }
@@ -60,17 +60,22 @@ func (t *treeRestore) stats() snapshot.Stats {
 }
 
 func (t *treeRestore) restore(ctx context.Context, id snapshot.ImageID) error {
-	if err := t.load(ctx, id); err != nil {
+	release, err := t.load(ctx, id)
+	if err != nil {
 		return err
 	}
+	defer release()
 	if err := t.empty(); err != nil {
 		return err
 	}
 	if err := t.create(context.WithValue(ctx, fetchedKey{}, &t.fetched)); err != nil {
 		return err
 	}
-	for i := range t.records {
-		if e := &t.records[i]; e.Type == typeFolder {
+	for e, err := range t.tree.records(ctx) {
+		if err != nil {
+			return err
+		}
+		if e.Type == typeFolder {
 			if err := t.finish(e); err != nil {
 				return err
 			}
@@ -80,92 +85,43 @@ func (t *treeRestore) restore(ctx context.Context, id snapshot.ImageID) error {
 	return syncFilesystem(t.dir)
 }
 
-// load reads what the image holds.
-func (t *treeRestore) load(ctx context.Context, id snapshot.ImageID) error {
+// load opens the image, and sees that all of it is in the repository. The memory that
+// readers of it take is held until release is called.
+func (t *treeRestore) load(ctx context.Context, id snapshot.ImageID) (release func(), err error) {
 	m, err := t.repository.manifestOf(ctx, id, kindImage)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	volume, records, err := t.repository.tree(ctx, m)
-	if err != nil {
-		return err
+	if t.tree, err = t.repository.tree(ctx, m); err != nil {
+		return nil, err
 	}
-	t.records, t.stored = records, map[raw]*kopia.DirEntry{}
-	return t.find(ctx, volume)
+	if release, err = t.repository.budget.Acquire(ctx, restoreWeight); err != nil {
+		return nil, fmt.Errorf("wait for memory: %w", err)
+	}
+	if err := t.find(ctx); err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
 }
 
-// find matches each file's record with its stored content, and that with the
-// repository's index.
-func (t *treeRestore) find(ctx context.Context, volume *kopia.DirEntry) error {
-	folders := map[raw]map[string]*kopia.DirEntry{}
-	for i := range t.records {
-		e := &t.records[i]
-		if err := ctx.Err(); err != nil {
+// find looks for each file's content in the repository's index.
+func (t *treeRestore) find(ctx context.Context) error {
+	for e, err := range t.tree.entries(ctx) {
+		switch {
+		case err != nil:
 			return err
+		case e.Type != typeFile:
+			continue
 		}
-		entry := volume
-		if e.Path != "" {
-			entry = folders[raw(e.parent())][storedName(path.Base(string(e.Path)))]
+		if err := t.repository.verifyObject(ctx, e.stored.ObjectID); err != nil {
+			return fmt.Errorf("file %q: %w", e.Path, t.repository.damage(err))
 		}
-		switch e.Type {
-		case typeFolder:
-			children, err := t.findFolder(ctx, e, entry)
-			if err != nil {
-				return err
-			}
-			folders[e.Path] = children
-		case typeFile:
-			if err := t.findFile(ctx, e, entry); err != nil {
-				return err
-			}
+		if e.Link == "" {
+			t.total.Add(e.Size)
 		}
 	}
 	return nil
-}
-
-func notAsRecorded(e *record) error {
-	return fmt.Errorf("%s %q is not stored as its record says: %w", e.Type, e.Path, snapshot.ErrCorrupt)
-}
-
-func (t *treeRestore) findFolder(ctx context.Context, e *record, entry *kopia.DirEntry) (map[string]*kopia.DirEntry, error) {
-	if entry == nil || entry.Type != kopia.EntryTypeDirectory {
-		return nil, notAsRecorded(e)
-	}
-	children, err := t.repository.folder(ctx, entry)
-	if err != nil {
-		return nil, fmt.Errorf("directory %q: %w", e.Path, err)
-	}
-	return children, nil
-}
-
-func (t *treeRestore) findFile(ctx context.Context, e *record, entry *kopia.DirEntry) error {
-	if entry == nil || entry.Type != kopia.EntryTypeFile || entry.FileSize != e.Size {
-		return notAsRecorded(e)
-	}
-	if err := t.repository.verifyObject(ctx, entry.ObjectID); err != nil {
-		return fmt.Errorf("file %q: %w", e.Path, t.repository.damage(err))
-	}
-	t.stored[e.Path] = entry
-	if e.Link == "" {
-		t.total.Add(e.Size)
-	}
-	return nil
-}
-
-func (r *Repository) folder(ctx context.Context, entry *kopia.DirEntry) (map[string]*kopia.DirEntry, error) {
-	data, err := r.readObject(ctx, entry.ObjectID)
-	if err != nil {
-		return nil, r.damage(err)
-	}
-	var d kopia.DirManifest
-	if err := json.Unmarshal(data, &d); err != nil {
-		return nil, fmt.Errorf("%w: %w", snapshot.ErrCorrupt, err)
-	}
-	children := make(map[string]*kopia.DirEntry, len(d.Entries))
-	for _, e := range d.Entries {
-		children[e.Name] = e
-	}
-	return children, nil
 }
 
 // empty removes what is in dir. Its default ACL goes too, or what is created
@@ -194,12 +150,14 @@ func (t *treeRestore) empty() error {
 // that were made.
 func (t *treeRestore) create(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	files := make(chan *record)
+	files := make(chan *storedEntry)
 	group.Go(func() error {
 		defer close(files)
-		for i := range t.records {
-			e := &t.records[i]
-			if err := t.make(e); err != nil {
+		for e, err := range t.tree.entries(ctx) {
+			if err != nil {
+				return err
+			}
+			if err := t.make(&e.record); err != nil {
 				return fmt.Errorf("make %s %q: %w", e.Type, e.Path, err)
 			}
 			if e.Type != typeFile || e.Link != "" {
@@ -236,7 +194,7 @@ func (t *treeRestore) make(e *record) error {
 		t.files.Add(1)
 	}
 	if e.Link != "" {
-		return os.Link(t.local(e.Link), file)
+		return t.link(e)
 	}
 	switch e.Type {
 	case typeFolder:
@@ -264,8 +222,43 @@ func (t *treeRestore) make(e *record) error {
 	return t.finish(e)
 }
 
+// link gives an entry another name.
+func (t *treeRestore) link(e *record) (err error) {
+	parent, err := t.openFolder(parentPath(e.Link))
+	if err != nil {
+		return fmt.Errorf("open the folder of %q: %w", e.Link, err)
+	}
+	defer func() { err = errors.Join(err, unix.Close(parent)) }()
+	var st unix.Stat_t
+	name := path.Base(string(e.Link))
+	if err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("look at %q: %w", e.Link, err)
+	}
+	if kind := typeOf(st.Mode); kind != e.Type {
+		return fmt.Errorf("%q is another name of %q, which is a %s: %w", e.Path, e.Link, kind, snapshot.ErrCorrupt)
+	}
+	return unix.Linkat(parent, name, unix.AT_FDCWD, t.local(e.Path), 0)
+}
+
+// openFolder goes to a folder of the volume over no symlink, which may point out of it.
+func (t *treeRestore) openFolder(p raw) (int, error) {
+	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
+	at, err := unix.Open(t.dir, flags, 0)
+	if err != nil || p == "" {
+		return at, err
+	}
+	for name := range strings.SplitSeq(string(p), "/") {
+		next, err := unix.Openat(at, name, flags|unix.O_NOFOLLOW, 0)
+		if err = errors.Join(err, unix.Close(at)); err != nil {
+			return 0, err
+		}
+		at = next
+	}
+	return at, nil
+}
+
 // fill writes a file's content and then what is known of it.
-func (t *treeRestore) fill(ctx context.Context, e *record, buf []byte) (err error) {
+func (t *treeRestore) fill(ctx context.Context, e *storedEntry, buf []byte) (err error) {
 	f, err := os.OpenFile(t.local(e.Path), os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -274,11 +267,11 @@ func (t *treeRestore) fill(ctx context.Context, e *record, buf []byte) (err erro
 	if err := t.write(ctx, f, e, buf); err != nil {
 		return err
 	}
-	return t.finish(e)
+	return t.finish(&e.record)
 }
 
-func (t *treeRestore) write(ctx context.Context, f *os.File, e *record, buf []byte) (err error) {
-	or, err := t.repository.openObject(ctx, t.stored[e.Path].ObjectID)
+func (t *treeRestore) write(ctx context.Context, f *os.File, e *storedEntry, buf []byte) (err error) {
+	or, err := t.repository.openObject(ctx, e.stored.ObjectID)
 	if err != nil {
 		return t.repository.damage(err)
 	}
@@ -292,7 +285,7 @@ func (t *treeRestore) write(ctx context.Context, f *os.File, e *record, buf []by
 		if _, err := io.ReadFull(or, b); err != nil {
 			return fmt.Errorf("at %d: %w", at, t.repository.damage(err))
 		}
-		if err := t.writePieces(f, e, b, at); err != nil {
+		if err := t.writePieces(f, &e.record, b, at); err != nil {
 			return err
 		}
 		at += int64(len(b))

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math"
 	"os"
+	"path"
 	"time"
 
 	"github.com/kopia/kopia/fs"
@@ -20,7 +22,12 @@ import (
 // treeEntry is what all entries have in common.
 type treeEntry struct{ *node }
 
-func (e treeEntry) Name() string { return storedName(e.name) }
+func (e treeEntry) Name() string {
+	if e.Path == "" {
+		return ""
+	}
+	return storedName(path.Base(string(e.Path)))
+}
 
 // Size of a fresh file is one that no file of a previous image has, so that
 // the uploader does not take that one's content for this.
@@ -67,14 +74,12 @@ func kopiaTime(s stamp) time.Time {
 	return time.Unix(max(-far+1, min(s.Seconds, far-1)), s.Nanos)
 }
 
-type treeFolder struct{ treeEntry }
-
 type treeFile struct{ treeEntry }
 
 type treeSymlink struct{ treeEntry }
 
 var (
-	_ fs.Directory = treeFolder{}
+	_ fs.Directory = (*treeFolder)(nil)
 	_ fs.File      = treeFile{}
 	_ fs.Symlink   = treeSymlink{}
 )
@@ -82,8 +87,6 @@ var (
 // entry is nil for what kopia has no type for; the records keep that.
 func (n *node) entry() fs.Entry {
 	switch n.Type {
-	case typeFolder:
-		return treeFolder{treeEntry{n}}
 	case typeFile:
 		return treeFile{treeEntry{n}}
 	case typeSymlink:
@@ -92,26 +95,58 @@ func (n *node) entry() fs.Entry {
 	return nil
 }
 
-func (f treeFolder) Child(_ context.Context, name string) (fs.Entry, error) {
-	for _, c := range f.children {
-		if e := c.entry(); e != nil && e.Name() == name {
-			return e, nil
+// Child looks through all of the folder: it is for what kopia seldom asks.
+func (f *treeFolder) Child(_ context.Context, name string) (fs.Entry, error) {
+	for e, err := range f.all() {
+		if err != nil || e.Name() == name {
+			return e, err
 		}
 	}
 	return nil, fs.ErrEntryNotFound
 }
 
-func (f treeFolder) Iterate(context.Context) (fs.DirectoryIterator, error) {
-	var entries []fs.Entry
-	for _, c := range f.children {
-		if e := c.entry(); e != nil {
-			entries = append(entries, e)
+// all are the entries as kopia has them, folders last.
+func (f *treeFolder) all() iter.Seq2[fs.Entry, error] {
+	return func(yield func(fs.Entry, error) bool) {
+		for n, err := range f.leaves() {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if e := n.entry(); e != nil && !yield(e, nil) {
+				return
+			}
+		}
+		for _, c := range f.folders {
+			if !yield(c, nil) {
+				return
+			}
 		}
 	}
-	return fs.StaticIterator(entries, nil), nil
 }
 
-func (f treeFolder) SupportsMultipleIterations() bool { return true }
+func (f *treeFolder) Iterate(context.Context) (fs.DirectoryIterator, error) {
+	next, stop := iter.Pull2(f.all())
+	return &treeIterator{next, stop}, nil
+}
+
+func (f *treeFolder) SupportsMultipleIterations() bool { return true }
+
+// treeIterator unpacks a folder as kopia goes through it.
+type treeIterator struct {
+	next func() (fs.Entry, error, bool)
+	stop func()
+}
+
+func (i *treeIterator) Next(context.Context) (fs.Entry, error) {
+	e, err, more := i.next()
+	if !more {
+		return nil, nil //nolint:nilnil // how kopia ends it
+	}
+	return e, err
+}
+
+func (i *treeIterator) Close() { i.stop() }
 
 func (s treeSymlink) Readlink(context.Context) (string, error) { return string(s.Target), nil }
 

@@ -2,6 +2,7 @@ package kopiastore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,33 +33,44 @@ func (t *treeRestore) verified() snapshot.Stats {
 }
 
 func (t *treeRestore) verify(ctx context.Context, id snapshot.ImageID, share float64) error {
-	if err := t.load(ctx, id); err != nil {
+	release, err := t.load(ctx, id)
+	if err != nil {
 		return err
 	}
+	defer release()
+	first := true
+	chosen := func() bool {
+		was := first
+		first = false
+		return was || rand.Float64() < share //nolint:gosec // which files are read is no secret
+	}
+	return t.eachFile(ctx, chosen, t.verifyFile)
+}
+
+// eachFile does it with each file that is chosen, once whatever names it has, some at a time.
+func (t *treeRestore) eachFile(ctx context.Context, chosen func() bool, do func(context.Context, *storedEntry) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(restoreWorkers)
-	first := true
-	for i := range t.records {
-		e := &t.records[i]
-		if e.Type != typeFile || e.Link != "" {
+	for e, err := range t.tree.entries(ctx) {
+		if err != nil {
+			return cmp.Or(group.Wait(), err)
+		}
+		if e.Type != typeFile || e.Link != "" || !chosen() {
 			continue
 		}
-		if !first && rand.Float64() >= share { //nolint:gosec // which files are read is no secret
-			continue
-		}
-		first = false
 		group.Go(func() error {
-			if err := t.verifyFile(ctx, e); err != nil {
+			if err := do(ctx, e); err != nil {
 				return fmt.Errorf("file %q: %w", e.Path, err)
 			}
 			t.files.Add(1)
+			t.tell()
 			return nil
 		})
 	}
 	return group.Wait()
 }
 
-func (t *treeRestore) verifyFile(ctx context.Context, e *record) (err error) {
+func (t *treeRestore) verifyFile(ctx context.Context, e *storedEntry) (err error) {
 	f, err := os.Open(t.local(e.Path))
 	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%w: it is not there", snapshot.ErrDiffers)
@@ -80,8 +92,8 @@ func (t *treeRestore) verifyFile(ctx context.Context, e *record) (err error) {
 }
 
 // sameAsStored compares a file with what the image has of it.
-func (t *treeRestore) sameAsStored(ctx context.Context, f *os.File, e *record) (err error) {
-	or, err := t.repository.openObject(ctx, t.stored[e.Path].ObjectID)
+func (t *treeRestore) sameAsStored(ctx context.Context, f *os.File, e *storedEntry) (err error) {
+	or, err := t.repository.openObject(ctx, e.stored.ObjectID)
 	if err != nil {
 		return t.repository.damage(err)
 	}

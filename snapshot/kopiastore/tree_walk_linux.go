@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path"
 	"path/filepath"
@@ -25,11 +26,9 @@ const (
 type node struct {
 	record
 	// path is on this machine.
-	path     string
-	name     string
-	device   uint64
-	inode    uint64
-	children []*node
+	path   string
+	device uint64
+	inode  uint64
 	// fresh files are read even where size and time are as before.
 	fresh bool
 	// young files may be written again without another ctime.
@@ -56,30 +55,42 @@ func isYoung(changed stamp, now time.Time) bool {
 // inode tells hard links of one file by.
 type inode struct{ device, number uint64 }
 
-// walker reads the metadata of a whole tree, some 500 bytes per entry.
+// walker keeps no more of a tree than the names of the folders that it is in, and the
+// files that have several names.
 type walker struct {
+	dir   string
 	first map[inode]raw
-	files int64
-	size  int64
 }
 
-// walkTree reads a tree's metadata; any entry that cannot be read fails it.
-func walkTree(ctx context.Context, dir string) (*node, *walker, error) {
-	w := &walker{first: map[inode]raw{}}
-	root, err := w.node(dir, "", "")
+// walkTree reads a tree's metadata, in the order of comparePaths; any entry that cannot be
+// read ends it.
+func walkTree(ctx context.Context, dir string) iter.Seq2[*node, error] {
+	return func(yield func(*node, error) bool) {
+		w := &walker{dir: dir, first: map[inode]raw{}}
+		err := w.walk(ctx, "", func(n *node) bool { return yield(n, nil) })
+		if err != nil && !errors.Is(err, errWalkEnded) {
+			yield(nil, err)
+		}
+	}
+}
+
+// errWalkEnded says that nobody wants to know more.
+var errWalkEnded = errors.New("the walk was ended")
+
+func (w *walker) walk(ctx context.Context, rel raw, yield func(*node) bool) error {
+	n, err := w.node(filepath.Join(w.dir, string(rel)), rel)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	if root.Type != typeFolder {
-		return nil, nil, fmt.Errorf("%s is no directory", dir)
+	if rel == "" && n.Type != typeFolder {
+		return fmt.Errorf("%s is no directory", w.dir)
 	}
-	if err := w.descend(ctx, root); err != nil {
-		return nil, nil, err
+	if !yield(n) {
+		return errWalkEnded
 	}
-	return root, w, nil
-}
-
-func (w *walker) descend(ctx context.Context, n *node) error {
+	if n.Type != typeFolder {
+		return nil
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -88,15 +99,8 @@ func (w *walker) descend(ctx context.Context, n *node) error {
 		return err
 	}
 	for _, name := range names {
-		child, err := w.node(filepath.Join(n.path, name), raw(path.Join(string(n.Path), name)), name)
-		if err != nil {
+		if err := w.walk(ctx, raw(path.Join(string(rel), name)), yield); err != nil {
 			return err
-		}
-		n.children = append(n.children, child)
-		if child.Type == typeFolder {
-			if err := w.descend(ctx, child); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
@@ -115,12 +119,12 @@ func folderNames(dir string) ([]string, error) {
 	return names, nil
 }
 
-func (w *walker) node(file string, rel raw, name string) (*node, error) {
+func (w *walker) node(file string, rel raw) (*node, error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(file, &st); err != nil {
 		return nil, gone(file, err)
 	}
-	n := &node{path: file, name: name, device: st.Dev, inode: st.Ino}
+	n := &node{path: file, device: st.Dev, inode: st.Ino}
 	n.record = record{
 		Path: rel, Mode: st.Mode & permissionBits, UID: st.Uid, GID: st.Gid,
 		Modified: stamp{st.Mtim.Sec, st.Mtim.Nsec}, Changed: stamp{st.Ctim.Sec, st.Ctim.Nsec},
@@ -135,39 +139,47 @@ func (w *walker) node(file string, rel raw, name string) (*node, error) {
 			w.first[key] = rel
 		}
 	}
-	if n.Type == typeFile {
-		n.young = isYoung(n.Changed, time.Now())
-		w.files++
-		if n.Link == "" {
-			w.size += n.Size
-		}
-	}
+	n.young = n.Type == typeFile && isYoung(n.Changed, time.Now())
 	var err error
 	n.Xattrs, err = readXattrs(file)
 	return n, err
 }
 
-func (n *node) typed(st *unix.Stat_t) error {
-	switch st.Mode & unix.S_IFMT {
+// typeOf is empty for what Linux does not have.
+func typeOf(mode uint32) entryType {
+	switch mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		n.Type, n.Size, n.Sparse = typeFile, st.Size, st.Blocks*statBlock < st.Size
+		return typeFile
 	case unix.S_IFDIR:
-		n.Type = typeFolder
+		return typeFolder
 	case unix.S_IFLNK:
+		return typeSymlink
+	case unix.S_IFIFO:
+		return typeFIFO
+	case unix.S_IFSOCK:
+		return typeSocket
+	case unix.S_IFBLK:
+		return typeBlock
+	case unix.S_IFCHR:
+		return typeChar
+	}
+	return ""
+}
+
+func (n *node) typed(st *unix.Stat_t) error {
+	n.Type = typeOf(st.Mode)
+	switch n.Type {
+	case typeFile:
+		n.Size, n.Sparse = st.Size, st.Blocks*statBlock < st.Size
+	case typeSymlink:
 		target, err := os.Readlink(n.path)
 		if err != nil {
 			return gone(n.path, err)
 		}
-		n.Type, n.Target = typeSymlink, raw(target)
-	case unix.S_IFIFO:
-		n.Type = typeFIFO
-	case unix.S_IFSOCK:
-		n.Type = typeSocket
-	case unix.S_IFBLK:
-		n.Type, n.Major, n.Minor = typeBlock, unix.Major(st.Rdev), unix.Minor(st.Rdev)
-	case unix.S_IFCHR:
-		n.Type, n.Major, n.Minor = typeChar, unix.Major(st.Rdev), unix.Minor(st.Rdev)
-	default:
+		n.Target = raw(target)
+	case typeBlock, typeChar:
+		n.Major, n.Minor = unix.Major(st.Rdev), unix.Minor(st.Rdev)
+	case "":
 		return fmt.Errorf("%s is of a type that Linux does not have (%o)", n.path, st.Mode)
 	}
 	return nil
