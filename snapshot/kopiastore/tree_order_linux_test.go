@@ -8,9 +8,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/godwit-io/godwit/snapshot"
 )
@@ -134,32 +134,29 @@ func wideTree(t *testing.T, folders, files int) *packedTree {
 
 // TestPackedTree sees that what was packed comes back, in order, and what it takes.
 func TestPackedTree(t *testing.T) {
-	before := heap()
-	tree := wideTree(t, 40, 2500)
+	const folders, files = 20, 1000
+	tree := wideTree(t, folders, files)
 	root := tree.whole()
-	took := heap() - before
-	if took > tree.packed+tree.folders*folderWeight || tree.packed > 100*tree.entries {
-		t.Errorf("%d entries take %d bytes, and are counted as %d of blocks and %d of folders", tree.entries, took, tree.packed, tree.folders*folderWeight)
+	took := int64(0)
+	for _, f := range root.folders {
+		for _, b := range f.blocks {
+			took += int64(cap(b) + cap(f.blocks)/len(f.blocks)*int(unsafe.Sizeof(b)))
+		}
+	}
+	if took > tree.packed || tree.packed > 80*tree.entries {
+		t.Errorf("%d entries take %d bytes, and are counted as %d", tree.entries, took, tree.packed)
 	}
 	t.Logf("%d entries take %d bytes each", tree.entries, took/tree.entries)
 	var text bytes.Buffer
 	must(t, root.encode(json.NewEncoder(&text)))
 	records, err := readAll(text.String())
 	must(t, err)
-	if len(records) != 1+40*2501 || tree.files != 40*2500 {
+	if len(records) != 1+folders*(files+1) || tree.files != folders*files || tree.entries != int64(len(records)) {
 		t.Fatalf("%d records came back, of %d files", len(records), tree.files)
 	}
-	if last := records[len(records)-1]; last.Path != "folder 000039/some name, 002499.html" || last.Size != 39*2499 || last.Changed != last.Modified {
+	if last := records[len(records)-1]; last.Path != "folder 000019/some name, 000999.html" || last.Size != 19*999 || last.Changed != last.Modified {
 		t.Errorf("the last came back as %+v", last)
 	}
-	runtime.KeepAlive(root)
-}
-
-func heap() int64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }
 
 // TestTreeOfTooManyFiles sees that a tree which takes more memory than there may be is
