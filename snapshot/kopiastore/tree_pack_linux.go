@@ -12,7 +12,7 @@ import (
 )
 
 // treeFolder is a folder of a tree that is being backed up. What is in it is packed, since a
-// tree may have millions of entries: some 60 bytes for each.
+// tree may have millions of entries: some 40 bytes for each.
 type treeFolder struct {
 	treeEntry
 	// blocks have the entries that are no folders, folders the others, both in order.
@@ -28,7 +28,8 @@ const (
 	blockSize = 64 << 10
 	// folderWeight is what a folder takes beside what is in it; listingWeight is what an
 	// entry of the folder that is being listed takes, in kopia's hands and of each tree
-	// before; keyWeight is an entry of a set of paths.
+	// before; keyWeight is an entry of a set of paths; blockHeader
+	// is a block in a list of them.
 	folderWeight  = 512
 	listingWeight = 1 << 10
 	keyWeight     = 64

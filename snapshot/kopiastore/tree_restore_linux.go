@@ -26,7 +26,7 @@ const (
 	holeSize       = 4 << 10
 	copySize       = 256 << 10
 	// restoreWeight is what each worker copies, with a chunk as it came and as it is, and
-	// what the index of a large folder takes.
+	// as much as a pack for the listings of the folders on the way.
 	restoreWeight = restoreWorkers*(2*maxChunk+copySize) + packSize
 )
 
