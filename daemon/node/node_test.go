@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -215,7 +216,8 @@ func TestUnpublishedVolumeIsRefused(t *testing.T) {
 		d := r.daemon()
 		d.see(c.name)
 		r.eventually("the attempt failed", func() bool { return d.ended(c.name, api.TransferPending) })
-		if s := r.get(c.name).Status; !strings.HasPrefix(s.Message, "attempt 1 failed and is repeated at ") || !strings.Contains(s.Message, c.want) {
+		s := r.get(c.name).Status
+		if s.Attempts < 1 || !strings.HasPrefix(s.Message, fmt.Sprintf("attempt %d failed and is repeated at ", s.Attempts)) || !strings.Contains(s.Message, c.want) {
 			t.Errorf("%s: status %+v, want %q", c.name, s, c.want)
 		}
 	}

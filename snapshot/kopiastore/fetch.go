@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/kopia/kopia/repo/blob"
@@ -251,7 +252,19 @@ func (r *Repository) damage(err error) error {
 		errors.Is(err, blob.ErrBlobNotFound), errors.Is(err, blob.ErrInvalidRange):
 		return fmt.Errorf("%w: the repository lost it; take a full copy, and look for who deletes in the bucket: %w", snapshot.ErrCorrupt, err)
 	case unreadable(err):
-		return errors.Join(changed(err), r.forgetCached())
+		return errors.Join(changed(inBlob(err)), r.forgetCached())
 	}
 	return explain(r.location, err)
+}
+
+// inBlob says where damaged bytes are in the words that are used everywhere; kopia has
+// them in its text alone.
+func inBlob(err error) error {
+	_, rest, _ := strings.Cut(err.Error(), "invalid checksum at ")
+	var id string
+	var at int64
+	if n, _ := fmt.Sscanf(rest, "%s offset %d", &id, &at); n != 2 {
+		return err
+	}
+	return fmt.Errorf("in blob %s at %d: %w", id, at, err)
 }

@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/test/scenario"
 )
@@ -188,8 +190,8 @@ func failInTheMiddle(ctx context.Context, t *testing.T, g *scenario.Ground) {
 	t.Helper()
 	must(t, g.Source.Apply(ctx, []byte(strings.ReplaceAll(journalMigration, "NAME", "journal-stuck"))))
 	must(t, scenario.Await(ctx, 3*time.Minute, "the move to be in the middle", func(ctx context.Context) (bool, string, error) {
-		out, err := g.Target.Kubectl(ctx, "-n", "gazette-data", "get", "pod/db-0", "--ignore-not-found", "-o", "jsonpath={.status.phase}")
-		return out == "Running", out, err
+		pods, err := scenario.Get[corev1.PodList](ctx, g.Target, "-n", "gazette-data", "pods", "--field-selector", "metadata.name=db-0,status.phase=Running")
+		return len(pods.Items) > 0, "", err
 	}))
 	_, err := g.Godwitctl(ctx, g.Source, "-n", scenario.Namespace, "cancel", "migration", "journal-stuck")
 	must(t, err)

@@ -30,8 +30,12 @@ func drillUnderReplication(ctx context.Context, t *testing.T, g *scenario.Ground
 	_, err = g.Godwitctl(ctx, g.Target, "drill", "stop", place)
 	must(t, err)
 	must(t, scenario.Await(ctx, 2*time.Minute, "the drill to be gone", func(ctx context.Context) (bool, string, error) {
-		left, err := g.Target.Kubectl(ctx, "get", "namespace/"+place, "-n", scenario.Namespace, "drill/"+place, "--ignore-not-found", "-o", "name")
-		return strings.TrimSpace(left) == "", left, err
+		for _, object := range []string{"namespace/" + place, "drill/" + place} {
+			if left, err := scenario.Exists(ctx, g.Target, "-n", scenario.Namespace, object); left || err != nil {
+				return false, object, err
+			}
+		}
+		return true, "", nil
 	}))
 }
 

@@ -119,7 +119,12 @@ func replicateAsWithStork(ctx context.Context, t *testing.T, g *scenario.Ground)
 	}
 	// A run that is under way ends before the next Migration of the application.
 	must(t, scenario.Await(ctx, 2*time.Minute, "all runs of cms-dr to end", func(ctx context.Context) (bool, string, error) {
-		out, err := g.Source.Kubectl(ctx, "-n", "cms", "get", "migrations.godwit.io", "-o", "jsonpath={range .items[*]}={.status.stage}{end}")
-		return strings.ReplaceAll(out, "="+string(api.MigrationStageFinal), "") == "", out, err
+		all, err := scenario.Get[api.MigrationList](ctx, g.Source, "-n", "cms", "migrations.godwit.io")
+		for _, m := range all.Items {
+			if m.Status.Stage != api.MigrationStageFinal {
+				return false, scenario.Describe(m), err
+			}
+		}
+		return true, "", err
 	}))
 }

@@ -148,8 +148,8 @@ func cutOff(ctx context.Context, t *testing.T, g *scenario.Ground) {
 	t.Helper()
 	must(t, g.Source.Apply(ctx, []byte(strings.ReplaceAll(blogMigration, "NAME", "stuck"))))
 	must(t, scenario.Await(ctx, 3*time.Minute, "the move to be in the middle", func(ctx context.Context) (bool, string, error) {
-		out, err := g.Target.Kubectl(ctx, "-n", "press-data", "get", "deployment/operator", "--ignore-not-found", "-o", "name")
-		return out != "", out, err
+		there, err := scenario.Exists(ctx, g.Target, "-n", "press-data", "deployment/operator")
+		return there, "", err
 	}))
 	_, err := g.Godwitctl(ctx, g.Source, "-n", scenario.Namespace, "cancel", "migration", "stuck")
 	must(t, err)

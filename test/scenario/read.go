@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -122,4 +123,13 @@ func Get[T any](ctx context.Context, c Cluster, args ...string) (T, error) {
 		return into, fmt.Errorf("cluster %s: get %s: %w", c.Name, strings.Join(args, " "), err)
 	}
 	return into, nil
+}
+
+// Exists says whether the object that the words of kubectl get name is there.
+func Exists(ctx context.Context, c Cluster, args ...string) (bool, error) {
+	_, err := Get[metav1.PartialObjectMetadata](ctx, c, args...)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
 }

@@ -93,6 +93,10 @@ clusterDomain: cluster.local
 resolvConf: %[8]s
 serializeImagePulls: false
 registerNode: true
+# A volume that attaches is only mounted once the node has said that it uses it, which
+# would keep each pod waiting for up to ten seconds.
+nodeStatusUpdateFrequency: 1s
+nodeStatusReportFrequency: 5m
 logging: {verbosity: 1}
 `, containerdSocket, c.ip(i), c.pki("ca.crt"), c.pki(fmt.Sprintf("kubelet-%d.crt", i)), c.pki(fmt.Sprintf("kubelet-%d.key", i)),
 		c.Place.Node(i).Cgroup(), c.ip(0), c.nodePath(i, "conf", "resolv.conf"))
