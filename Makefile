@@ -13,8 +13,13 @@ IMAGE_TAR ?= bin/godwit-image.tar
 HOOK_RUNNER_IMAGE ?= godwit-io/hook-runner:dev
 HOOK_RUNNER_TAR ?= bin/godwit-hook-runner-image.tar
 
+# All that is built without the race detector is built in one way, so that what one target
+# has compiled serves the others.
+export CGO_ENABLED := 0
+export GOFLAGS := $(strip $(filter-out -trimpath,$(shell go env GOFLAGS 2>/dev/null)) -trimpath)
+
 LDFLAGS := -s -w -X main.version=$(VERSION)
-GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+GO_BUILD := go build -ldflags '$(LDFLAGS)'
 
 # Extra flags for go test, such as TESTFLAGS='-run TestApply -count=1'.
 TESTFLAGS ?=
@@ -29,6 +34,8 @@ BENCH_ROUNDS ?= 3
 SIZE ?= 20GiB
 FILL ?=
 BENCH_FLAGS ?=
+# Where the race detector has nothing to watch.
+RACE_FLAGS = $(strip $(shell cat .ci/race-flags))
 # Which benchmarks `make bench-packages` runs.
 BENCH ?= .
 BENCHFLAGS ?= -benchmem
@@ -66,11 +73,11 @@ hook-runner-image: sandbox ## Make the image that runs the playbooks of hooks, b
 sandbox: ## Build bin/sandbox, which runs real clusters on this machine
 	@[ "$$(uname)" = Linux ] || { echo "the sandbox needs Linux: run make in a Linux container or virtual machine (README.md, Try it)" >&2; exit 1; }
 	@mkdir -p bin
-	cd test/sandbox && CGO_ENABLED=0 go build -trimpath -o ../../bin/sandbox .
+	cd test/sandbox && go build -o ../../bin/sandbox .
 
 .PHONY: demo
 demo: image ## Two real clusters, and a database that moves between them
-	go build -trimpath -o bin/demo ./test/demo
+	go build -o bin/demo ./test/demo
 	bin/demo $(DEMOFLAGS)
 
 .PHONY: demo-clean
@@ -86,18 +93,18 @@ test: ## Vet, then all tests that need no clusters, with the race detector
 .PHONY: rights
 rights: sandbox ## Take each right of Godwit's service accounts away in turn (minutes)
 	kube=$$(bin/sandbox which kube-apiserver) && GODWIT_SANDBOX=$(CURDIR)/bin/sandbox GODWIT_KUBE_BIN=$${kube%/*} \
-		GODWIT_VERSITYGW=$$(bin/sandbox which versitygw) \
+		GODWIT_VERSITYGW=$$(bin/sandbox which versitygw) GODWIT_RACE_FLAGS='$(RACE_FLAGS)' \
 		go test -count=1 -v -timeout 30m -tags rights -run '^TestRights$$' $(TESTFLAGS) ./test/integration
 
 .PHONY: sdk-test
 sdk-test: sandbox ## Run the OpenStorage SDK's own suite (SDK_TEST=checkout of libopenstorage/sdk-test)
 	kube=$$(bin/sandbox which kube-apiserver) && GODWIT_SANDBOX=$(CURDIR)/bin/sandbox GODWIT_KUBE_BIN=$${kube%/*} \
-		GODWIT_VERSITYGW=$$(bin/sandbox which versitygw) GODWIT_SDK_TEST=$(abspath $(SDK_TEST)) \
+		GODWIT_VERSITYGW=$$(bin/sandbox which versitygw) GODWIT_SDK_TEST=$(abspath $(SDK_TEST)) GODWIT_RACE_FLAGS='$(RACE_FLAGS)' \
 		go test -count=1 -v -timeout 20m -tags sdktest -run '^TestConformance$$' $(TESTFLAGS) ./test/integration
 
 .PHONY: soak
 soak: ## Ten times the random histories of the engine that make test runs (a quarter of an hour)
-	GODWIT_HISTORIES=10 go test -race $(strip $(shell cat .ci/race-flags)) -vet=off -ldflags=-w \
+	GODWIT_HISTORIES=10 CGO_ENABLED=1 go test -race $(RACE_FLAGS) -vet=off -ldflags=-w \
 		-count=1 -timeout 12h -run '^TestHistories$$' $(TESTFLAGS) \
 		./snapshot/snapshottest ./snapshot/kopiastore
 
@@ -108,12 +115,12 @@ e2e: image hook-runner-image ## End-to-end tests on two real clusters (needs roo
 
 .PHONY: bench
 bench: sandbox ## Measure the engine beside other programs (BENCH_SIZE=1GiB for a quick look)
-	mkdir -p bin && go build -trimpath -o bin/bench ./test/bench
+	mkdir -p bin && go build -o bin/bench ./test/bench
 	GODWIT_VERSITYGW=$$(bin/sandbox which versitygw) bin/bench -size $(BENCH_SIZE) -rounds $(BENCH_ROUNDS) $(BENCH_FLAGS)
 
 .PHONY: bench-objects
 bench-objects: sandbox ## Measure 10,000 objects beside kubectl apply (BENCH_FLAGS='-docs docs')
-	mkdir -p bin && go build -trimpath -o bin/bench-objects ./test/bench/objects
+	mkdir -p bin && go build -o bin/bench-objects ./test/bench/objects
 	GODWIT_KUBE_BIN=$$(dirname $$(bin/sandbox which kube-apiserver)) bin/bench-objects $(BENCH_FLAGS)
 
 .PHONY: bench-rounds

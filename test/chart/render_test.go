@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -34,7 +35,7 @@ func root(t *testing.T) string {
 var helmProgram = sync.OnceValues(func() (string, error) {
 	for _, args := range [][]string{{"tool", "-modfile=.tools/helm/go.mod", "helm", "version"}, {"tool", "-n", "-modfile=.tools/helm/go.mod", "helm"}} {
 		cmd := exec.Command("go", args...)
-		cmd.Dir = filepath.Join("..", "..")
+		cmd.Dir, cmd.Env = filepath.Join("..", ".."), append(os.Environ(), "CGO_ENABLED=0")
 		out, err := cmd.Output()
 		if err != nil {
 			return "", fmt.Errorf("go %s: %w", strings.Join(args, " "), err)

@@ -42,7 +42,7 @@ func markers(t *testing.T, packages []string) []client.Object {
 		args = append(args, "paths=./"+p+"/...")
 	}
 	cmd := exec.CommandContext(t.Context(), "go", args...)
-	cmd.Dir = root(t)
+	cmd.Dir, cmd.Env = root(t), append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("controller-gen: %v\n%s", err, text)
 	}

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/test/scenario"
@@ -32,7 +31,7 @@ func TestRulesAndHooks(t *testing.T) {
   - {name: book, phase: PostBackup, image: "godwit-io/demo-app:dev", command: [cat, /godwit/hook/playbook.yml], playbook: {configMap: books}}
   - {name: play, phase: PostRestore, playbook: {configMap: books, key: open.yml}, serviceAccountName: doorman, securityContext: {runAsUser: 1001}}
 `)))
-	m, err := g.AwaitSuccess(ctx, app.Namespace, "ruled", 4*time.Minute)
+	m, err := g.AwaitSuccess(ctx, app.Namespace, "ruled", long)
 	must(t, err)
 	var ran []string
 	for _, h := range m.Status.Hooks {
@@ -56,7 +55,7 @@ func TestRulesAndHooks(t *testing.T) {
 	}
 	logsTell(ctx, t, g, app.Namespace, m)
 	must(t, g.DeleteMigration(ctx, app.Namespace, "ruled"))
-	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, time.Minute))
+	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, soon))
 	for _, c := range []scenario.Cluster{g.Source, g.Target} {
 		left, err := c.Kubectl(ctx, "get", "jobs,configmaps,pods", "-n", app.Namespace, "-l", "godwit.io/hook-round", "-o", "name")
 		if err != nil || left != "" {

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"testing"
-	"time"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/test/scenario"
@@ -18,7 +17,7 @@ func TestStory(t *testing.T) {
 	pairAsWithStork(ctx, t, g, app.Namespace)
 	replicateAsWithStork(ctx, t, g)
 	must(t, g.Source.Apply(ctx, ofStork(t, "stork-migration.yaml")))
-	m, err := g.AwaitMigration(ctx, app.Namespace, "cmsmigration", 4*time.Minute)
+	m, err := g.AwaitMigration(ctx, app.Namespace, "cmsmigration", long)
 	must(t, err)
 	must(t, scenario.CheckStatus(m, expected()))
 	must(t, g.AwaitEvents(ctx, m, "Successful apps/v1, Kind=Deployment cms/front: Resource migrated successfully",
@@ -34,7 +33,7 @@ func TestStory(t *testing.T) {
 	_, err = g.Source.Kubectl(ctx, "-n", app.Namespace, "delete", "migrationschedule", "cms-dr", "--cascade=foreground", "--timeout=90s")
 	must(t, err)
 	must(t, g.DeleteMigration(ctx, app.Namespace, m.Name))
-	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, time.Minute))
+	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, soon))
 	must(t, g.AwaitRunning(ctx, g.Target, app))
 	_, err = g.VerifyFront(ctx, app)
 	must(t, err)

@@ -146,7 +146,7 @@ func build(ctx context.Context, root, into string) error {
 	args := append([]string{"build", "-race"}, strings.Fields(os.Getenv("GODWIT_RACE_FLAGS"))...)
 	args = append(args, "-o", into+string(filepath.Separator), "./cmd/godwitd", "./cmd/godwitctl")
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = root
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build Godwit with the race detector: %w: %s", err, out)
 	}
