@@ -121,14 +121,14 @@ func startJournal(ctx context.Context, t *testing.T, g *scenario.Ground) {
 	removeJournal(ctx, t, g)
 	must(t, g.Source.Apply(ctx, []byte(application)))
 	pairAsAdmin(ctx, t, g, "journal")
-	must(t, g.Source.Rollout(ctx, "journal-data", "deployment/operator", "120s"))
+	must(t, g.Source.Rollout(ctx, "journal-data", "deployment/operator"))
 	// Its webhook is asked by a Service, which takes a moment longer.
 	must(t, scenario.Await(ctx, soon, "the operator to be asked", func(ctx context.Context) (bool, string, error) {
 		err := g.Source.Apply(ctx, []byte(cacheOf("journal-data", 16)))
 		return err == nil, fmt.Sprint(err), nil
 	}))
-	must(t, g.Source.Rollout(ctx, "journal-data", "statefulset/db", "120s"))
-	must(t, g.Source.Rollout(ctx, "journal", "deployment/web", "120s"))
+	must(t, g.Source.Rollout(ctx, "journal-data", "statefulset/db"))
+	must(t, g.Source.Rollout(ctx, "journal", "deployment/web"))
 	awaitPage(ctx, t, g.Source, "journal")
 }
 
@@ -224,7 +224,7 @@ func requireMoved(ctx context.Context, t *testing.T, g *scenario.Ground) {
 	t.Helper()
 	for _, workload := range []string{"gazette deployment/web", "gazette-data statefulset/db", "gazette-data deployment/operator", "gazette-data deployment/cache-pages"} {
 		namespace, name, _ := strings.Cut(workload, " ")
-		must(t, g.Target.Rollout(ctx, namespace, name, "120s"))
+		must(t, g.Target.Rollout(ctx, namespace, name))
 	}
 	awaitPage(ctx, t, g.Target, "gazette")
 	for path, want := range map[string]string{

@@ -53,7 +53,7 @@ func TestKarmada(t *testing.T) {
 		must(t, c.Apply(ctx, []byte(strings.ReplaceAll(harbour, "FROM", c.Name))))
 	}
 	for _, workload := range []string{"deployment/nginx", "deployment/other"} {
-		must(t, g.Target.Rollout(ctx, "harbour", workload, "90s"))
+		must(t, g.Target.Rollout(ctx, "harbour", workload))
 	}
 	must(t, g.Pair(ctx, "harbour", "member1"))
 	pods := podsOf(ctx, t, g.Target, "harbour", "app in (nginx, other)")

@@ -155,7 +155,7 @@ func TestObjects(t *testing.T) {
 	theirs := strings.Split(shop, "\n---\n")
 	standing := strings.Join([]string{theirs[0], strings.Replace(theirs[4], "replicas: 1", "replicas: 2", 1), strings.Replace(theirs[1], "other: stays", "other: theirs", 1)}, "\n---\n")
 	must(t, g.Target.Apply(ctx, []byte(standing)))
-	must(t, g.Target.Rollout(ctx, "front", "deployment/web", "90s"))
+	must(t, g.Target.Rollout(ctx, "front", "deployment/web"))
 	must(t, g.Pair(ctx, "front", "prodcluster"))
 	before, pods := dumped(ctx, t, g.Target, "front"), podsOf(ctx, t, g.Target, "front", "app=web")
 

@@ -93,7 +93,7 @@ spec:
       - {name: writer, image: %[3]q, imagePullPolicy: IfNotPresent, command: [sleep, infinity], volumeDevices: [{name: data, devicePath: /dev/data}]}
       volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
 `, b.namespace, b.megabytes, b.g.AppImage.Name)))
-	must(b.t, b.g.Source.Rollout(b.ctx, b.namespace, "deployment/writer", "120s"))
+	must(b.t, b.g.Source.Rollout(b.ctx, b.namespace, "deployment/writer"))
 	b.write(0, b.filled)
 	must(b.t, b.g.Pair(b.ctx, b.namespace, "west"))
 	_, err := b.g.Godwitctl(b.ctx, b.g.Source, "create", "migrationschedule", "dr", "-n", b.namespace, "-c", "west", "--namespaces", b.namespace,

@@ -106,7 +106,7 @@ func (g *Ground) AwaitRunning(ctx context.Context, c Cluster, a App) error {
 		if w == "deployment/writer" && c.Name == g.Target.Name {
 			continue
 		}
-		if err := c.Rollout(ctx, a.Namespace, w, "120s"); err != nil {
+		if err := c.Rollout(ctx, a.Namespace, w); err != nil {
 			return fmt.Errorf("application %s: %w", a.Namespace, err)
 		}
 	}

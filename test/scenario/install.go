@@ -57,7 +57,7 @@ func (g *Ground) Install(ctx context.Context) error {
 	}
 	for _, c := range clusters {
 		for _, workload := range []string{Controller, Node} {
-			if err := c.Rollout(ctx, Namespace, workload, "120s"); err != nil {
+			if err := c.Rollout(ctx, Namespace, workload); err != nil {
 				return fmt.Errorf("install Godwit: %w", err)
 			}
 		}

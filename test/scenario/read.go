@@ -13,13 +13,17 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/dynamic"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
 )
 
-// reader reads a cluster without a process for each look: stories wait by
-// looking often, and a kubectl for each look would keep them from working.
+// reader reads a cluster, and applies manifests to it, without a process each time: a
+// kubectl costs as much as a second's work of all that it talks to.
 type reader struct {
+	config *rest.Config
 	kinds  meta.RESTMapper
 	client dynamic.Interface
+	core   rest.Interface
 }
 
 func newReader(kubeconfig string) (*reader, error) {
@@ -30,12 +34,19 @@ func newReader(kubeconfig string) (*reader, error) {
 		return nil, fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
 	}
 	config.QPS = -1 // It is bounded by how often the stories look.
-	r := &reader{}
+	r := &reader{config: config}
 	if r.kinds, err = flags.ToRESTMapper(); err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
 	}
-	r.client, err = dynamic.NewForConfig(config)
-	return r, err
+	if r.client, err = dynamic.NewForConfig(config); err != nil {
+		return nil, err
+	}
+	core, err := corev1.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	r.core = core.RESTClient()
+	return r, nil
 }
 
 // question is what kubectl get is asked.
@@ -88,18 +99,26 @@ func (r *reader) read(ctx context.Context, q question) (runtime.Unstructured, er
 	if err != nil {
 		return nil, err
 	}
-	mapping, err := r.kinds.RESTMapping(kind.GroupKind(), kind.Version)
+	objects, err := r.objects(kind, q.namespace)
 	if err != nil {
 		return nil, err
-	}
-	var objects dynamic.ResourceInterface = r.client.Resource(mapping.Resource)
-	if q.namespace != "" && mapping.Scope.Name() == meta.RESTScopeNameNamespace {
-		objects = r.client.Resource(mapping.Resource).Namespace(q.namespace)
 	}
 	if q.name == "" {
 		return objects.List(ctx, q.options)
 	}
 	return objects.Get(ctx, q.name, metav1.GetOptions{})
+}
+
+// objects are those of a kind: of a namespace, or of all, or of none.
+func (r *reader) objects(kind schema.GroupVersionKind, namespace string) (dynamic.ResourceInterface, error) {
+	mapping, err := r.kinds.RESTMapping(kind.GroupKind(), kind.Version)
+	if err != nil {
+		return nil, err
+	}
+	if namespace != "" && mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+		return r.client.Resource(mapping.Resource).Namespace(namespace), nil
+	}
+	return r.client.Resource(mapping.Resource), nil
 }
 
 // Get reads one object, or a List of a kind, into a type of the Kubernetes API.
