@@ -94,7 +94,7 @@ test: ## Vet, then all tests that need no clusters, with the race detector
 rights: sandbox ## Take each right of Godwit's service accounts away in turn (minutes)
 	kube=$$(bin/sandbox which kube-apiserver) && GODWIT_SANDBOX=$(CURDIR)/bin/sandbox GODWIT_KUBE_BIN=$${kube%/*} \
 		GODWIT_VERSITYGW=$$(bin/sandbox which versitygw) GODWIT_RACE_FLAGS='$(RACE_FLAGS)' \
-		go test -count=1 -v -timeout 30m -tags rights -run '^TestRights$$' $(TESTFLAGS) ./test/integration
+		go test -count=1 -v -timeout 50m -tags rights -run '^TestRights$$' $(TESTFLAGS) ./test/integration
 
 .PHONY: sdk-test
 sdk-test: sandbox ## Run the OpenStorage SDK's own suite (SDK_TEST=checkout of libopenstorage/sdk-test)

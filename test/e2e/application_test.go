@@ -78,7 +78,7 @@ func TestApplication(t *testing.T) {
 	before := dump(ctx, t, g.Target, false)
 
 	failInTheMiddle(ctx, t, g)
-	must(t, scenario.Await(ctx, long, "the target to be as before", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Long, "the target to be as before", func(ctx context.Context) (bool, string, error) {
 		lines := differs(before, dump(ctx, t, g.Target, false))
 		return len(lines) == 0, strings.Join(lines, "\n"), nil
 	}))
@@ -97,7 +97,7 @@ func TestApplication(t *testing.T) {
 		must(t, g.DeleteMigration(ctx, scenario.Namespace, name))
 	}
 	for _, namespaces := range []string{"journal*", "gazette*"} {
-		must(t, g.AwaitNothingLeftOf(ctx, namespaces, soon))
+		must(t, g.AwaitNothingLeftOf(ctx, namespaces, scenario.Soon))
 	}
 }
 
@@ -123,7 +123,7 @@ func startJournal(ctx context.Context, t *testing.T, g *scenario.Ground) {
 	pairAsAdmin(ctx, t, g, "journal")
 	must(t, g.Source.Rollout(ctx, "journal-data", "deployment/operator"))
 	// Its webhook is asked by a Service, which takes a moment longer.
-	must(t, scenario.Await(ctx, soon, "the operator to be asked", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Soon, "the operator to be asked", func(ctx context.Context) (bool, string, error) {
 		err := g.Source.Apply(ctx, []byte(cacheOf("journal-data", 16)))
 		return err == nil, fmt.Sprint(err), nil
 	}))
@@ -189,13 +189,13 @@ func removeJournal(ctx context.Context, t *testing.T, g *scenario.Ground) {
 func failInTheMiddle(ctx context.Context, t *testing.T, g *scenario.Ground) {
 	t.Helper()
 	must(t, g.Source.Apply(ctx, []byte(strings.ReplaceAll(journalMigration, "NAME", "journal-stuck"))))
-	must(t, scenario.Await(ctx, long, "the move to be in the middle", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Long, "the move to be in the middle", func(ctx context.Context) (bool, string, error) {
 		pods, err := scenario.Get[corev1.PodList](ctx, g.Target, "-n", "gazette-data", "pods", "--field-selector", "metadata.name=db-0,status.phase=Running")
 		return len(pods.Items) > 0, "", err
 	}))
 	_, err := g.Godwitctl(ctx, g.Source, "-n", scenario.Namespace, "cancel", "migration", "journal-stuck")
 	must(t, err)
-	m, err := g.AwaitMigration(ctx, scenario.Namespace, "journal-stuck", long)
+	m, err := g.AwaitMigration(ctx, scenario.Namespace, "journal-stuck", scenario.Long)
 	must(t, err)
 	if m.Status.Status == api.MigrationStatusSuccessful {
 		t.Errorf("it went through: %s", scenario.Describe(m))
@@ -206,7 +206,7 @@ func failInTheMiddle(ctx context.Context, t *testing.T, g *scenario.Ground) {
 func moveJournal(ctx context.Context, t *testing.T, g *scenario.Ground, name, more string) {
 	t.Helper()
 	must(t, g.Source.Apply(ctx, []byte(strings.ReplaceAll(journalMigration, "NAME", name)+more)))
-	m, err := g.AwaitSuccess(ctx, scenario.Namespace, name, long)
+	m, err := g.AwaitSuccess(ctx, scenario.Namespace, name, scenario.Long)
 	must(t, err)
 	for _, r := range m.Status.Resources {
 		if r.Status != api.MigrationStatusSuccessful {
@@ -266,7 +266,7 @@ func requireMoved(ctx context.Context, t *testing.T, g *scenario.Ground) {
 // awaitPage asks the front, which asks the database and the cache.
 func awaitPage(ctx context.Context, t *testing.T, c scenario.Cluster, namespace string) {
 	t.Helper()
-	must(t, scenario.Await(ctx, soon, "the front of "+namespace, func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Soon, "the front of "+namespace, func(ctx context.Context) (bool, string, error) {
 		page, err := c.Kubectl(ctx, "get", "--raw", "/api/v1/namespaces/"+namespace+"/services/web:80/proxy/cgi-bin/page")
 		if err != nil {
 			return false, err.Error(), nil //nolint:nilerr // it does not answer yet

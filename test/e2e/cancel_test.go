@@ -22,7 +22,7 @@ func TestCancelled(t *testing.T) {
 	for i, at := range []scenario.Cluster{g.Source, g.Target} {
 		name := fmt.Sprintf("cancelled-%d", i)
 		must(t, g.Source.Apply(ctx, []byte(migration(app.Namespace, name, "west", app.Namespace)+"  quiesce: true\n")))
-		must(t, scenario.Await(ctx, long, "a transfer in cluster "+at.Name, func(ctx context.Context) (bool, string, error) {
+		must(t, scenario.Await(ctx, scenario.Long, "a transfer in cluster "+at.Name, func(ctx context.Context) (bool, string, error) {
 			return transferring(ctx, at, app.Namespace)
 		}))
 		replicas, err := g.Source.Kubectl(ctx, "-n", app.Namespace, "get", "deployment", "vault", "-o", "jsonpath={.spec.replicas}")
@@ -40,16 +40,16 @@ func TestCancelled(t *testing.T) {
 			}))
 		}
 		t.Logf("cancelled in cluster %s: no byte moves after %s", at.Name, time.Since(began).Round(time.Millisecond))
-		m, err := g.AwaitMigration(ctx, app.Namespace, name, soon)
+		m, err := g.AwaitMigration(ctx, app.Namespace, name, scenario.Soon)
 		must(t, err)
 		if m.Status.Status != api.MigrationStatusCancelled {
 			t.Errorf("it ended otherwise: %s", scenario.Describe(m))
 		}
-		must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, soon))
+		must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, scenario.Soon))
 		must(t, g.AwaitRunning(ctx, g.Source, app))
 	}
 	must(t, g.Source.Apply(ctx, []byte(migration(app.Namespace, "moved", "west", app.Namespace)+"  quiesce: true\n")))
-	m, err := g.AwaitSuccess(ctx, app.Namespace, "moved", long)
+	m, err := g.AwaitSuccess(ctx, app.Namespace, "moved", scenario.Long)
 	must(t, err)
 	if m.Status.Downtime == nil {
 		t.Fatal("nobody is told for how long it was down")
@@ -59,7 +59,7 @@ func TestCancelled(t *testing.T) {
 	for _, name := range []string{"cancelled-0", "cancelled-1", "moved"} {
 		must(t, g.DeleteMigration(ctx, app.Namespace, name))
 	}
-	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, soon))
+	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, scenario.Soon))
 }
 
 // transferring tells whether bytes of the namespace's volumes move in the cluster.

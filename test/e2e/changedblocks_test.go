@@ -32,7 +32,7 @@ func TestStorageIsAskedWhatToRead(t *testing.T) {
 			app := scenario.Vault(c.namespace, 8)
 			must(t, g.StartPaired(ctx, app, "west"))
 			must(t, g.Source.Apply(ctx, []byte(migration(app.Namespace, "m", "west", app.Namespace))))
-			_, err := g.AwaitSuccess(ctx, app.Namespace, "m", long)
+			_, err := g.AwaitSuccess(ctx, app.Namespace, "m", scenario.Long)
 			must(t, err)
 			must(t, g.AwaitRunning(ctx, g.Target, app))
 			finding, err := g.VerifyTree(ctx, app.Data())
@@ -40,7 +40,7 @@ func TestStorageIsAskedWhatToRead(t *testing.T) {
 			t.Log(finding)
 			transferTold(ctx, t, g, app.Namespace, c.want)
 			must(t, g.DeleteMigration(ctx, app.Namespace, "m"))
-			must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, soon))
+			must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, scenario.Soon))
 		})
 	}
 }
@@ -97,7 +97,7 @@ func TestStorageIsProved(t *testing.T) {
 	if err == nil || strings.Count(out, "FAULT") != 1 || !strings.Contains(out, "asked what changed from snapshot 0 to 3, it leaves out") {
 		t.Errorf("a storage that leaves out a block: %v: %s", err, out)
 	}
-	must(t, g.AwaitNothingLeftOf(ctx, checked, soon))
+	must(t, g.AwaitNothingLeftOf(ctx, checked, scenario.Soon))
 	left, err := g.Source.Kubectl(ctx, "get", "namespaces", "-o", "name")
 	if err != nil || strings.Contains(left, "cbt-check") {
 		t.Errorf("left behind: %s (%v)", left, err)
@@ -128,7 +128,7 @@ func TestRoundsReadWhatChanged(t *testing.T) {
 					manifest = strings.ReplaceAll(manifest, "startApplications: true", "startApplications: false")
 				}
 				must(t, g.Source.Apply(ctx, []byte(manifest)))
-				_, err := g.AwaitSuccess(ctx, app.Namespace, m.name, long)
+				_, err := g.AwaitSuccess(ctx, app.Namespace, m.name, scenario.Long)
 				must(t, err)
 				if m.stage == "true" {
 					_, err = g.Source.Script(ctx, app.Namespace, "deployment/vault",
@@ -144,7 +144,7 @@ func TestRoundsReadWhatChanged(t *testing.T) {
 			for _, name := range []string{"first", "second"} {
 				must(t, g.DeleteMigration(ctx, app.Namespace, name))
 			}
-			must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, soon))
+			must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, scenario.Soon))
 		})
 	}
 }

@@ -29,7 +29,7 @@ func drillUnderReplication(ctx context.Context, t *testing.T, g *scenario.Ground
 	awaitRun(ctx, t, g, namespace, before)
 	_, err = g.Godwitctl(ctx, g.Target, "drill", "stop", place)
 	must(t, err)
-	must(t, scenario.Await(ctx, long, "the drill to be gone", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Long, "the drill to be gone", func(ctx context.Context) (bool, string, error) {
 		for _, object := range []string{"namespace/" + place, "drill/" + place} {
 			if left, err := scenario.Exists(ctx, g.Target, "-n", scenario.Namespace, object); left || err != nil {
 				return false, object, err

@@ -62,7 +62,7 @@ func TestFailover(t *testing.T) {
 
 	_, err = g.Source.Kubectl(ctx, "-n", scenario.Namespace, "scale", "deployment/godwit-controller", "--replicas=1")
 	must(t, err)
-	must(t, scenario.Await(ctx, long, "the source's schedule to suspend itself", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Long, "the source's schedule to suspend itself", func(ctx context.Context) (bool, string, error) {
 		s, err := scenario.Get[api.MigrationSchedule](ctx, g.Source, "-n", app.Namespace, "migrationschedule", "dr")
 		suspended := s.Spec.Suspend != nil && *s.Spec.Suspend
 		return suspended, scenarioReady(s), err
@@ -87,7 +87,7 @@ func scenarioReady(s api.MigrationSchedule) string {
 func awaitRun(ctx context.Context, t *testing.T, g *scenario.Ground, namespace, after string) string {
 	t.Helper()
 	name := ""
-	must(t, scenario.Await(ctx, long, "a good run after "+after, func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Long, "a good run after "+after, func(ctx context.Context) (bool, string, error) {
 		s, err := scenario.Get[api.MigrationSchedule](ctx, g.Source, "-n", namespace, "migrationschedule", "dr")
 		if s.Status.LastSuccess != nil {
 			name = s.Status.LastSuccess.Name
@@ -99,7 +99,7 @@ func awaitRun(ctx context.Context, t *testing.T, g *scenario.Ground, namespace, 
 
 // afterFailover leaves nothing of the story on the clusters.
 func afterFailover(ctx context.Context, t *testing.T, g *scenario.Ground, namespace string) {
-	ctx, cancel := context.WithTimeout(ctx, long)
+	ctx, cancel := context.WithTimeout(ctx, scenario.Long)
 	defer cancel()
 	for _, do := range []struct {
 		in   scenario.Cluster
@@ -118,7 +118,7 @@ func afterFailover(ctx context.Context, t *testing.T, g *scenario.Ground, namesp
 	// What a failback overwrote is kept until somebody says otherwise.
 	_, err := g.Source.Kubectl(ctx, "-n", namespace, "delete", "volumesnapshots", "--all", "--timeout=60s")
 	must(t, err)
-	must(t, g.AwaitNothingLeftOf(ctx, namespace+"*", soon))
+	must(t, g.AwaitNothingLeftOf(ctx, namespace+"*", scenario.Soon))
 }
 
 // dropStandbys deletes those that the namespace's applications have in the cluster.

@@ -43,7 +43,7 @@ spec: {accessModes: [ReadWriteOnce], storageClassName: csi-block, resources: {re
 	_, err = g.Source.Kubectl(ctx, "-n", namespace, "wait", "pvc", "--all", "--for", "jsonpath={.status.phase}=Bound", "--timeout", "60s")
 	must(t, err)
 	var members []csi.Member
-	must(t, scenario.Await(ctx, soon, "the group to be ready", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Soon, "the group to be ready", func(ctx context.Context) (bool, string, error) {
 		var err error
 		members, err = snapshots.EnsureTogether(ctx, requests)
 		ready := err == nil
@@ -61,11 +61,11 @@ spec: {accessModes: [ReadWriteOnce], storageClassName: csi-block, resources: {re
 	if err != nil || labels != "" {
 		t.Errorf("the label of the group is still on %q (%v)", labels, err)
 	}
-	must(t, scenario.Await(ctx, soon, "the group to be gone", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Soon, "the group to be gone", func(ctx context.Context) (bool, string, error) {
 		done, err := snapshots.ReleaseGroups(ctx, owner)
 		return done, "", err
 	}))
-	must(t, scenario.Await(ctx, soon, "nothing to be left of the group", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Soon, "nothing to be left of the group", func(ctx context.Context) (bool, string, error) {
 		// Contents are of no namespace, and tell whose they are.
 		out, err := g.Source.Kubectl(ctx, "get", "vgs,vgsc,vs,vsc", "-A", "--no-headers", "-o",
 			"custom-columns=KIND:.kind,NAME:.metadata.name,OF:.metadata.namespace,GROUP:.spec.volumeGroupSnapshotRef.namespace,ONE:.spec.volumeSnapshotRef.namespace")

@@ -31,7 +31,7 @@ func TestRulesAndHooks(t *testing.T) {
   - {name: book, phase: PostBackup, image: "godwit-io/demo-app:dev", command: [cat, /godwit/hook/playbook.yml], playbook: {configMap: books}}
   - {name: play, phase: PostRestore, playbook: {configMap: books, key: open.yml}, serviceAccountName: doorman, securityContext: {runAsUser: 1001}}
 `)))
-	m, err := g.AwaitSuccess(ctx, app.Namespace, "ruled", long)
+	m, err := g.AwaitSuccess(ctx, app.Namespace, "ruled", scenario.Long)
 	must(t, err)
 	var ran []string
 	for _, h := range m.Status.Hooks {
@@ -55,7 +55,7 @@ func TestRulesAndHooks(t *testing.T) {
 	}
 	logsTell(ctx, t, g, app.Namespace, m)
 	must(t, g.DeleteMigration(ctx, app.Namespace, "ruled"))
-	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, soon))
+	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, scenario.Soon))
 	for _, c := range []scenario.Cluster{g.Source, g.Target} {
 		left, err := c.Kubectl(ctx, "get", "jobs,configmaps,pods", "-n", app.Namespace, "-l", "godwit.io/hook-round", "-o", "name")
 		if err != nil || left != "" {

@@ -70,7 +70,7 @@ func TestKarmada(t *testing.T) {
 		_, err := g.Godwitctl(ctx, g.Source, "-n", "harbour", "create", "migration", policy.file, "-c", "member1", "--namespaces", "harbour",
 			"--includeVolumes=false", "--startApplications", "--policy", "testdata/"+policy.file+".yaml")
 		must(t, err)
-		m, err := g.AwaitSuccess(ctx, "harbour", policy.file, long)
+		m, err := g.AwaitSuccess(ctx, "harbour", policy.file, scenario.Long)
 		must(t, err)
 		var took []string
 		for _, r := range m.Status.Resources {
@@ -93,7 +93,7 @@ func TestKarmada(t *testing.T) {
 		requireFrom(ctx, t, g.Target, g.Source.Name, other, g.Target.Name)
 		// It goes back with its Migration, unless the policy preserves it.
 		must(t, g.DeleteMigration(ctx, "harbour", policy.file))
-		must(t, g.AwaitNothingLeftOf(ctx, "harbour", soon))
+		must(t, g.AwaitNothingLeftOf(ctx, "harbour", scenario.Soon))
 		requireFrom(ctx, t, g.Target, g.Source.Name, g.Target.Name, g.Target.Name)
 		if now := podsOf(ctx, t, g.Target, "harbour", "app in (nginx, other)"); now != pods {
 			t.Errorf("pods are %s after %s is gone, and were %s", now, policy.file, pods)

@@ -29,7 +29,7 @@ func TestKilled(t *testing.T) {
 	must(t, err)
 	t.Log(finding)
 	must(t, g.DeleteMigration(ctx, app.Namespace, siege.Migration))
-	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, soon))
+	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, scenario.Soon))
 }
 
 // TestKilledAtARule kills the controller while one command of a rule holds the
@@ -42,20 +42,20 @@ func TestKilledAtARule(t *testing.T) {
 	must(t, g.Source.Apply(ctx, []byte(strings.ReplaceAll(slowRules, "NS", app.Namespace))))
 	ctx = alone(t)
 	must(t, g.Source.Apply(ctx, []byte(migration(app.Namespace, "caught", "west", app.Namespace)+"  preExecRule: slow\n  postExecRule: after\n")))
-	must(t, scenario.Await(ctx, soon, "the rule's second command", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Soon, "the rule's second command", func(ctx context.Context) (bool, string, error) {
 		said, err := saidIn(ctx, g.Source, app)
 		return slices.Equal(said, []string{"held", "begun"}), strings.Join(said, " "), err
 	}))
 	killed, err := leader(ctx, g.Source)
 	must(t, err)
 	must(t, g.Kill(ctx, g.Source, "godwitd controller"))
-	must(t, scenario.Await(ctx, soon, "the next controller", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Soon, "the next controller", func(ctx context.Context) (bool, string, error) {
 		now, err := leader(ctx, g.Source)
 		return now != killed, now, err
 	}))
 	_, err = g.Source.Script(ctx, app.Namespace, "deployment/vault", "touch /tmp/go-on")
 	must(t, err)
-	m, err := g.AwaitSuccess(ctx, app.Namespace, "caught", long)
+	m, err := g.AwaitSuccess(ctx, app.Namespace, "caught", scenario.Long)
 	must(t, err)
 	if pre, post := m.Status.Rules.PreExec, m.Status.Rules.PostExec; len(pre) != 2 || len(post) != 1 {
 		t.Errorf("the status tells of the commands %+v and %+v", pre, post)
@@ -75,7 +75,7 @@ func TestKilledAtARule(t *testing.T) {
 	if err != nil || len(left) > 0 {
 		t.Errorf("of the rule's commands this is left in the pod: %s (%v)", left, err)
 	}
-	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, soon))
+	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, scenario.Soon))
 }
 
 // leader is the process that has the lease of a cluster's controllers.

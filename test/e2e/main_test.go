@@ -89,7 +89,7 @@ func play(ctx context.Context, o scenario.Options, all func() int) (int, error) 
 	if err := ground.OutOfMemory(ctx); err != nil || code != 0 {
 		return max(code, 1), err
 	}
-	if err := ground.AwaitNothingLeft(ctx, soon); err != nil {
+	if err := ground.AwaitNothingLeft(ctx, scenario.Soon); err != nil {
 		return 1, fmt.Errorf("after all stories: %w", err)
 	}
 	return 0, ground.Purge(ctx)
@@ -116,13 +116,6 @@ func raise(ctx context.Context, o scenario.Options) (*scenario.Ground, error) {
 	}
 	return g, g.Install(ctx)
 }
-
-// Stories wait no longer than soon, or long, for what has to come. Neither is a bound of
-// Godwit's: what has to be quick is measured, and a machine may be slow.
-const (
-	soon = 3 * time.Minute
-	long = 6 * time.Minute
-)
 
 // storiesAtOnce is how many stories run side by side: on two cores, more only
 // make each other slow.
@@ -152,7 +145,7 @@ func besideOthers(t *testing.T) (*scenario.Ground, context.Context) {
 // bounded is the time that a story has.
 func bounded(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*long)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*scenario.Long)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -26,7 +26,7 @@ func TestMove(t *testing.T) {
 
 	must(t, g.Source.Apply(ctx, []byte(migration(app.Namespace, "move", "west", app.Namespace)+
 		"  quiesce: true\n  adminClusterPair: handed-admin\n  volumes: [{storageClass: csi-filer, action: Move}]\n")))
-	m, err := g.AwaitSuccess(ctx, app.Namespace, "move", long)
+	m, err := g.AwaitSuccess(ctx, app.Namespace, "move", scenario.Long)
 	must(t, err)
 	must(t, g.AwaitRunning(ctx, g.Target, app))
 	if v := m.Status.Volumes[0]; v.Action != api.VolumeMove || v.BytesUploaded+v.BytesWritten+v.BytesRead != 0 {
@@ -58,7 +58,7 @@ func TestMove(t *testing.T) {
 		t.Errorf("the source's volume is %s with policy %s, was %s with %s", pv.Name, pv.Spec.PersistentVolumeReclaimPolicy, before.Name, before.Spec.PersistentVolumeReclaimPolicy)
 	}
 	must(t, g.DeleteMigration(ctx, app.Namespace, "move"))
-	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, soon))
+	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, scenario.Soon))
 }
 
 // pairAsAdmin makes an admin pair of the clusters.
@@ -70,7 +70,7 @@ func pairAsAdmin(ctx context.Context, t *testing.T, g *scenario.Ground, name str
 	printed, err := g.Godwitctl(ctx, g.Target, "-n", scenario.Namespace, "generate", "clusterpair", name, "--admin")
 	must(t, err)
 	must(t, g.Source.Apply(ctx, []byte(printed)))
-	must(t, g.AwaitPair(ctx, scenario.Namespace, name, soon))
+	must(t, g.AwaitPair(ctx, scenario.Namespace, name, scenario.Soon))
 }
 
 func sumOf(ctx context.Context, t *testing.T, c scenario.Cluster, app scenario.App) string {
@@ -94,7 +94,7 @@ func theVolume(ctx context.Context, t *testing.T, c scenario.Cluster, namespace 
 }
 
 func afterMove(ctx context.Context, t *testing.T, g *scenario.Ground) {
-	ctx, cancel := context.WithTimeout(ctx, long)
+	ctx, cancel := context.WithTimeout(ctx, scenario.Long)
 	defer cancel()
 	_, err := g.Source.Kubectl(ctx, "-n", scenario.Namespace, "delete", "clusterpairs.godwit.io", "handed-admin", "--ignore-not-found", "--timeout", "60s")
 	must(t, err)

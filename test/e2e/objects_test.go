@@ -183,7 +183,7 @@ func TestObjects(t *testing.T) {
 
 	overwrite := strings.ReplaceAll(shopMigration, "NAME", "adopting") + "  conflictResolution: Overwrite\n  preserveResourcesOnDeletion: false\n  overrides:\n  - resourceSelectors: [{apiVersion: apps/v1, kind: Deployment, name: web}]\n    patch: '[{op: replace, path: /spec/replicas, value: 2}]'\n"
 	must(t, g.Source.Apply(ctx, []byte(overwrite)))
-	m, err := g.AwaitSuccess(ctx, "front", "adopting", long)
+	m, err := g.AwaitSuccess(ctx, "front", "adopting", scenario.Long)
 	must(t, err)
 	if now := podsOf(ctx, t, g.Target, "front", "app=web"); now != pods {
 		t.Errorf("adopted with a restart: %s, was %s", now, pods)
@@ -207,7 +207,7 @@ func TestObjects(t *testing.T) {
 		}
 	}
 	must(t, g.DeleteMigration(ctx, "front", "adopting"))
-	must(t, scenario.Await(ctx, soon, "the target to be as before", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Soon, "the target to be as before", func(ctx context.Context) (bool, string, error) {
 		now := dumped(ctx, t, g.Target, "front")
 		return now == before, now, nil
 	}))

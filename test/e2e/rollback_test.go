@@ -91,7 +91,7 @@ func (e *eras) are(ctx context.Context, c scenario.Cluster, want string) {
 func movedByRounds(ctx context.Context, t *testing.T, g *scenario.Ground, app scenario.App, name string) {
 	t.Helper()
 	must(t, g.Source.Apply(ctx, []byte(migration(app.Namespace, name, "west", app.Namespace)+"  precopy: {}\n  verify: Full\n  excludeResourceTypes: [ConfigMap]\n")))
-	m, err := g.AwaitSuccess(ctx, app.Namespace, name, long)
+	m, err := g.AwaitSuccess(ctx, app.Namespace, name, scenario.Long)
 	must(t, err)
 	must(t, g.AwaitRunning(ctx, g.Target, app))
 	if len(m.Status.Precopy) == 0 || m.Status.Precopy[0].Status != api.MigrationStatusSuccessful || len(m.Status.Quiesced) == 0 {
@@ -120,7 +120,7 @@ func tookBack(ctx context.Context, t *testing.T, g *scenario.Ground, namespace, 
 
 // afterRollback leaves nothing of the story on the clusters.
 func afterRollback(ctx context.Context, t *testing.T, g *scenario.Ground, namespace string) {
-	ctx, cancel := context.WithTimeout(ctx, long)
+	ctx, cancel := context.WithTimeout(ctx, scenario.Long)
 	defer cancel()
 	for _, c := range []scenario.Cluster{g.Source, g.Target} {
 		for _, kind := range []string{"actions.godwit.io", "migrations.godwit.io"} {
@@ -141,5 +141,5 @@ func afterRollback(ctx context.Context, t *testing.T, g *scenario.Ground, namesp
 			must(t, err)
 		}
 	}
-	must(t, g.AwaitNothingLeftOf(ctx, namespace+"*", soon))
+	must(t, g.AwaitNothingLeftOf(ctx, namespace+"*", scenario.Soon))
 }

@@ -38,7 +38,7 @@ func TestStagedThenMoved(t *testing.T) {
 	must(t, g.AwaitRunning(ctx, g.Source, app))
 	addFile(ctx, t, g, app, 3)
 	must(t, g.Source.Apply(ctx, []byte(migration(app.Namespace, "move", "west", app.Namespace))))
-	_, err := g.AwaitSuccess(ctx, app.Namespace, "move", long)
+	_, err := g.AwaitSuccess(ctx, app.Namespace, "move", scenario.Long)
 	must(t, err)
 	must(t, g.AwaitRunning(ctx, g.Target, app))
 	finding, err := g.VerifyTree(ctx, app.Data())
@@ -47,7 +47,7 @@ func TestStagedThenMoved(t *testing.T) {
 	for _, name := range []string{"stage-0", "stage-1", "stage-2", "move"} {
 		must(t, g.DeleteMigration(ctx, app.Namespace, name))
 	}
-	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, soon))
+	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, scenario.Soon))
 }
 
 func addFile(ctx context.Context, t *testing.T, g *scenario.Ground, app scenario.App, round int) {
@@ -60,7 +60,7 @@ func addFile(ctx context.Context, t *testing.T, g *scenario.Ground, app scenario
 func stage(ctx context.Context, t *testing.T, g *scenario.Ground, app scenario.App, name string) api.Migration {
 	t.Helper()
 	must(t, g.Source.Apply(ctx, []byte(migration(app.Namespace, name, "west", app.Namespace)+"  stage: true\n")))
-	m, err := g.AwaitSuccess(ctx, app.Namespace, name, long)
+	m, err := g.AwaitSuccess(ctx, app.Namespace, name, scenario.Long)
 	must(t, err)
 	_, err = g.Source.Kubectl(ctx, "-n", app.Namespace, "wait", "migrations.godwit.io/"+name, "--for=condition=Complete", "--timeout=10s")
 	must(t, err)

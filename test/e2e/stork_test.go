@@ -46,7 +46,7 @@ func pairAsWithStork(ctx context.Context, t *testing.T, g *scenario.Ground, name
 	token, err := g.Godwitctl(ctx, g.Target, "-n", namespace, "create", "token", "--backuplocation", "relay")
 	must(t, err)
 	must(t, g.Source.Apply(ctx, ofStork(t, "stork-clusterpair-options.yaml", "127.0.0.1", address, "REPLACED-BY-THE-TEST", strings.TrimSpace(token))))
-	must(t, g.AwaitPair(ctx, namespace, "prodcluster", soon))
+	must(t, g.AwaitPair(ctx, namespace, "prodcluster", scenario.Soon))
 }
 
 // mysql is what the rule and the transformation of stork-schedule.yaml are for: a
@@ -102,7 +102,7 @@ func replicateAsWithStork(ctx context.Context, t *testing.T, g *scenario.Ground)
 		must(t, err)
 	})
 	var s api.MigrationSchedule
-	must(t, scenario.Await(ctx, long, "a good run of cms-dr", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Long, "a good run of cms-dr", func(ctx context.Context) (bool, string, error) {
 		s, err = scenario.Get[api.MigrationSchedule](ctx, g.Source, "-n", "cms", "migrationschedule", "cms-dr")
 		return s.Status.LastSuccess != nil, scenarioReady(s), err
 	}))
@@ -125,7 +125,7 @@ func replicateAsWithStork(ctx context.Context, t *testing.T, g *scenario.Ground)
 		t.Errorf("the transformation is %+v", transformation.Status)
 	}
 	// A run that is under way ends before the next Migration of the application.
-	must(t, scenario.Await(ctx, long, "all runs of cms-dr to end", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Long, "all runs of cms-dr to end", func(ctx context.Context) (bool, string, error) {
 		all, err := scenario.Get[api.MigrationList](ctx, g.Source, "-n", "cms", "migrations.godwit.io")
 		for _, m := range all.Items {
 			if m.Status.Stage != api.MigrationStageFinal {

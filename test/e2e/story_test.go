@@ -17,7 +17,7 @@ func TestStory(t *testing.T) {
 	pairAsWithStork(ctx, t, g, app.Namespace)
 	replicateAsWithStork(ctx, t, g)
 	must(t, g.Source.Apply(ctx, ofStork(t, "stork-migration.yaml")))
-	m, err := g.AwaitMigration(ctx, app.Namespace, "cmsmigration", long)
+	m, err := g.AwaitMigration(ctx, app.Namespace, "cmsmigration", scenario.Long)
 	must(t, err)
 	must(t, scenario.CheckStatus(m, expected()))
 	must(t, g.AwaitEvents(ctx, m, "Successful apps/v1, Kind=Deployment cms/front: Resource migrated successfully",
@@ -33,7 +33,7 @@ func TestStory(t *testing.T) {
 	_, err = g.Source.Kubectl(ctx, "-n", app.Namespace, "delete", "migrationschedule", "cms-dr", "--cascade=foreground", "--timeout=90s")
 	must(t, err)
 	must(t, g.DeleteMigration(ctx, app.Namespace, m.Name))
-	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, soon))
+	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, scenario.Soon))
 	must(t, g.AwaitRunning(ctx, g.Target, app))
 	_, err = g.VerifyFront(ctx, app)
 	must(t, err)

@@ -41,7 +41,7 @@ spec:
 		}
 	})
 	var next time.Time
-	must(t, scenario.Await(ctx, soon, "the schedule's next run", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Soon, "the schedule's next run", func(ctx context.Context) (bool, string, error) {
 		s, err := scenario.Get[api.MigrationSchedule](ctx, g.Source, "-n", namespace, "migrationschedule", "dr")
 		if err != nil || s.Status.NextRun == nil {
 			return false, scenarioReady(s), err

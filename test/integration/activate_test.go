@@ -61,7 +61,7 @@ func TestActivate(t *testing.T) {
 	if want := "Setting the ApplicationActivated status in the MigrationSchedule lights/nightly to true\nUpdated replicas for deployment lights/lamp to 3\nUpdated suspend option for cronjob lights/dusk to false\n"; !sameLines(said, want) {
 		t.Errorf("activate said\n%s\nwant\n%s", said, want)
 	}
-	must(t, scenario.Await(ctx, time.Minute, "the schedule to suspend itself", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Soon, "the schedule to suspend itself", func(ctx context.Context) (bool, string, error) {
 		s, err := scenario.Get[api.MigrationSchedule](ctx, g.Source, "-n", "lights", "migrationschedule", "nightly")
 		return s.Spec.Suspend != nil && *s.Spec.Suspend, "it runs on", err
 	}))
@@ -102,7 +102,7 @@ func sameLines(a, b string) bool {
 func goodRun(ctx context.Context, t *testing.T, g *scenario.Ground, namespace, schedule, after string) string {
 	t.Helper()
 	name := ""
-	must(t, scenario.Await(ctx, time.Minute, "a good run after "+after, func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Soon, "a good run after "+after, func(ctx context.Context) (bool, string, error) {
 		s, err := scenario.Get[api.MigrationSchedule](ctx, g.Source, "-n", namespace, "migrationschedule", schedule)
 		if s.Status.LastSuccess != nil {
 			name = s.Status.LastSuccess.Name

@@ -20,7 +20,7 @@ func refused(ctx context.Context, t *testing.T, g *scenario.Ground, namespace, m
 	t.Helper()
 	must(t, g.Source.Apply(ctx, []byte(manifest)))
 	must(t, g.Source.AwaitRefusal(ctx, scenario.Object{Kind: "migrations.godwit.io", Namespace: namespace, Name: name}, words...))
-	must(t, g.AwaitNothingLeftOf(ctx, namespace, time.Minute))
+	must(t, g.AwaitNothingLeftOf(ctx, namespace, scenario.Soon))
 	must(t, g.DeleteMigration(ctx, namespace, name))
 }
 
@@ -70,11 +70,11 @@ func TestUnreachable(t *testing.T) {
 	err := errors.Join(
 		g.Source.Apply(ctx, []byte(migration(namespace, "m", "west", namespace))),
 		g.Source.AwaitRefusal(ctx, scenario.Object{Kind: "migrations.godwit.io", Namespace: namespace, Name: "m"}, "cannot reach"),
-		g.AwaitNothingLeft(ctx, time.Minute))
+		g.AwaitNothingLeft(ctx, scenario.Soon))
 	// Other stories need the target, whatever was seen.
 	must(t, errors.Join(err, g.StartBeside(ctx, g.Target, controller)))
 	// The target has come back.
-	_, err = g.AwaitSuccess(ctx, namespace, "m", 2*time.Minute)
+	_, err = g.AwaitSuccess(ctx, namespace, "m", scenario.Long)
 	must(t, err)
 	must(t, g.DeleteMigration(ctx, namespace, "m"))
 }
@@ -168,7 +168,7 @@ func TestBadTokens(t *testing.T) {
 	t.Run("used", func(t *testing.T) {
 		manifest := generate("used")
 		must(t, g.Source.Apply(ctx, manifest))
-		must(t, g.AwaitPair(ctx, namespace, "used", time.Minute))
+		must(t, g.AwaitPair(ctx, namespace, "used", scenario.Soon))
 		remove("used")
 		must(t, g.Source.Apply(ctx, manifest))
 		must(t, g.Source.AwaitRefusal(ctx, scenario.Object{Kind: "clusterpairs.godwit.io", Namespace: namespace, Name: "used"}, "TokenUsed", "used already"))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/test/scenario"
@@ -98,7 +97,7 @@ func TestFailoverAskedByAOneWayPair(t *testing.T) {
 	printed, err := g.Godwitctl(ctx, g.Target, "-n", ns, "generate", "clusterpair", "west", "-s", "mode=OneTimeMigration")
 	must(t, err)
 	must(t, g.Source.Apply(ctx, []byte(printed)))
-	must(t, g.AwaitPair(ctx, ns, "west", time.Minute))
+	must(t, g.AwaitPair(ctx, ns, "west", scenario.Soon))
 	must(t, g.Source.Apply(ctx, []byte(strings.NewReplacer("namespace: asked", "namespace: "+ns, "namespaces: [asked]", "namespaces: ["+ns+"]").Replace(counter))))
 	t.Cleanup(func() { forget(context.WithoutCancel(ctx), t, g, ns, "dr") })
 	goodRun(ctx, t, g, ns, "dr", "")

@@ -25,7 +25,7 @@ func TestFlippedInTheStore(t *testing.T) {
 	t.Cleanup(start)
 	before := time.Now()
 	must(t, g.Source.Apply(ctx, []byte(migration(app.Namespace, "flipped", "west", app.Namespace)+"  quiesce: true\n")))
-	must(t, scenario.Await(ctx, 2*time.Minute, "the target to be told", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Long, "the target to be told", func(ctx context.Context) (bool, string, error) {
 		m, err := g.Migration(ctx, app.Namespace, "flipped")
 		return meta.IsStatusConditionTrue(m.Status.Conditions, "Begun"), scenario.Describe(m), err
 	}))
@@ -67,7 +67,7 @@ func begunToFlip(ctx context.Context, t *testing.T, g *scenario.Ground, namespac
 // application is where it was.
 func isRefused(ctx context.Context, t *testing.T, g *scenario.Ground, app scenario.App, name, words string) {
 	t.Helper()
-	m, err := g.AwaitMigration(ctx, app.Namespace, name, 3*time.Minute)
+	m, err := g.AwaitMigration(ctx, app.Namespace, name, scenario.Long)
 	must(t, err)
 	t.Log(scenario.Describe(m))
 	ready := meta.FindStatusCondition(m.Status.Conditions, api.ConditionReady)
@@ -81,5 +81,5 @@ func isRefused(ctx context.Context, t *testing.T, g *scenario.Ground, app scenar
 		t.Errorf("on the target there is %s", left)
 	}
 	must(t, g.DeleteMigration(ctx, app.Namespace, name))
-	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, time.Minute))
+	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, scenario.Soon))
 }

@@ -29,5 +29,5 @@ func TestKilled(t *testing.T) {
 	}
 	must(t, err)
 	must(t, g.DeleteMigration(ctx, app.Namespace, siege.Migration))
-	must(t, g.AwaitNothingLeft(ctx, time.Minute))
+	must(t, g.AwaitNothingLeft(ctx, scenario.Soon))
 }

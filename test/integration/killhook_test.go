@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/test/scenario"
@@ -36,7 +35,7 @@ func TestKilledAtAHook(t *testing.T) {
 		// As the kubelet would, had anybody run it.
 		_, err := c.Kubectl(ctx, "-n", namespace, "patch", pod, "--subresource", "status", "--type", "merge", "-p", `{"status":{"phase":"Succeeded","containerStatuses":[]}}`)
 		must(t, err)
-		must(t, scenario.Await(ctx, 2*time.Minute, "the hook's end", func(ctx context.Context) (bool, string, error) {
+		must(t, scenario.Await(ctx, scenario.Long, "the hook's end", func(ctx context.Context) (bool, string, error) {
 			m, err := g.Migration(ctx, namespace, "hooked")
 			return len(m.Status.Hooks) > i && m.Status.Hooks[i].State == api.HookSucceeded, fmt.Sprint(m.Status.Hooks), err
 		}))
@@ -44,19 +43,19 @@ func TestKilledAtAHook(t *testing.T) {
 			t.Errorf("the hook was run by %s, and there is %s: %v", pod, left, err)
 		}
 	}
-	m, err := g.AwaitSuccess(ctx, namespace, "hooked", 2*time.Minute)
+	m, err := g.AwaitSuccess(ctx, namespace, "hooked", scenario.Long)
 	must(t, err)
 	if len(m.Status.Hooks) != 2 {
 		t.Errorf("%d hooks are told of: %+v", len(m.Status.Hooks), m.Status.Hooks)
 	}
 	must(t, g.DeleteMigration(ctx, namespace, "hooked"))
-	must(t, g.AwaitNothingLeftOf(ctx, namespace, time.Minute))
+	must(t, g.AwaitNothingLeftOf(ctx, namespace, scenario.Soon))
 }
 
 // hookPod is the pod of the hook that runs in the cluster, the only one.
 func hookPod(ctx context.Context, t *testing.T, c scenario.Cluster, namespace string) (pod string) {
 	t.Helper()
-	must(t, scenario.Await(ctx, 2*time.Minute, "a hook's pod", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Long, "a hook's pod", func(ctx context.Context) (bool, string, error) {
 		var err error
 		pod, err = hookPods(ctx, c, namespace)
 		return pod != "", pod, err

@@ -38,7 +38,7 @@ func run(m *testing.M) int {
 		return m.Run() // Each test says why it is skipped.
 	}
 	flag.Parse()
-	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 55*time.Minute)
 	defer cancel()
 	code, err := play(ctx, sandbox, m.Run)
 	if err != nil {
@@ -79,7 +79,7 @@ func play(ctx context.Context, sandbox string, tests func() int) (code int, err 
 		return 1, err
 	}
 	if code = tests(); code == 0 {
-		err = ground.AwaitNothingLeft(ctx, time.Minute)
+		err = ground.AwaitNothingLeft(ctx, scenario.Soon)
 	}
 	complaints, complaining := ground.Complaints(ctx)
 	err = errors.Join(err, complaining)
@@ -171,7 +171,7 @@ func ground(t *testing.T) (*scenario.Ground, context.Context) {
 	if shared == nil {
 		t.Skip("needs two control planes: make test builds the sandbox for them (GODWIT_SANDBOX)")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*scenario.Long)
 	t.Cleanup(cancel)
 	return shared, ctx
 }

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/test/scenario"
@@ -118,7 +117,7 @@ func blog(ctx context.Context, t *testing.T, g *scenario.Ground) {
 	printed, err := g.Godwitctl(ctx, g.Target, "-n", scenario.Namespace, "generate", "clusterpair", "everything", "--admin")
 	must(t, err)
 	must(t, g.Source.Apply(ctx, []byte(printed)))
-	must(t, g.AwaitPair(ctx, scenario.Namespace, "everything", 3*time.Minute))
+	must(t, g.AwaitPair(ctx, scenario.Namespace, "everything", scenario.Long))
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(ctx)
 		for _, args := range [][]string{
@@ -147,13 +146,13 @@ func manifest(t *testing.T, name string) string {
 func cutOff(ctx context.Context, t *testing.T, g *scenario.Ground) {
 	t.Helper()
 	must(t, g.Source.Apply(ctx, []byte(strings.ReplaceAll(blogMigration, "NAME", "stuck"))))
-	must(t, scenario.Await(ctx, 3*time.Minute, "the move to be in the middle", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Long, "the move to be in the middle", func(ctx context.Context) (bool, string, error) {
 		there, err := scenario.Exists(ctx, g.Target, "-n", "press-data", "deployment/operator")
 		return there, "", err
 	}))
 	_, err := g.Godwitctl(ctx, g.Source, "-n", scenario.Namespace, "cancel", "migration", "stuck")
 	must(t, err)
-	m, err := g.AwaitMigration(ctx, scenario.Namespace, "stuck", 2*time.Minute)
+	m, err := g.AwaitMigration(ctx, scenario.Namespace, "stuck", scenario.Long)
 	must(t, err)
 	if m.Status.Status == api.MigrationStatusSuccessful {
 		t.Errorf("it went through: %s", scenario.Describe(m))
@@ -164,7 +163,7 @@ func cutOff(ctx context.Context, t *testing.T, g *scenario.Ground) {
 func moved(ctx context.Context, t *testing.T, g *scenario.Ground, name string) {
 	t.Helper()
 	must(t, g.Source.Apply(ctx, []byte(strings.ReplaceAll(blogMigration, "NAME", name))))
-	m, err := g.AwaitMigration(ctx, scenario.Namespace, name, 2*time.Minute)
+	m, err := g.AwaitMigration(ctx, scenario.Namespace, name, scenario.Long)
 	must(t, err)
 	if m.Status.Status != api.MigrationStatusSuccessful {
 		t.Fatalf("%s: %+v", scenario.Describe(m), m.Status.Resources)
@@ -266,7 +265,7 @@ func requireSame(t *testing.T, when string, was, is map[string]string) {
 // awaitSame gives namespaces the time to end.
 func awaitSame(ctx context.Context, t *testing.T, c scenario.Cluster, was map[string]string) {
 	t.Helper()
-	must(t, scenario.Await(ctx, 3*time.Minute, "the target to be as before", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Long, "the target to be as before", func(ctx context.Context) (bool, string, error) {
 		lines := differs(was, dump(ctx, t, c))
 		return len(lines) == 0, strings.Join(lines, "\n"), nil
 	}))

@@ -24,7 +24,7 @@ const silence = 30 * time.Second
 // fail the test; so does a request that no right covers.
 func TestRights(t *testing.T) {
 	g, _ := ground(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Minute)
 	t.Cleanup(cancel)
 	rights, err := allRights()
 	must(t, err)

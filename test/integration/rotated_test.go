@@ -40,11 +40,11 @@ func TestRotated(t *testing.T) {
 	must(t, err)
 	first, _ := peerSecrets(ctx, t, g, pair.Status.PairID)
 	must(t, g.Source.Apply(ctx, []byte(staged(app.Namespace, "before", "west"))))
-	_, err = g.AwaitSuccess(ctx, app.Namespace, "before", 5*time.Minute)
+	_, err = g.AwaitSuccess(ctx, app.Namespace, "before", scenario.Long)
 	must(t, err)
 
 	must(t, g.Source.Apply(ctx, []byte(staged(app.Namespace, "meanwhile", "west"))))
-	must(t, scenario.Await(ctx, 2*time.Minute, "its volumes to be read", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Long, "its volumes to be read", func(ctx context.Context) (bool, string, error) {
 		all, err := scenario.Transfers(ctx, g.Source, app.Namespace)
 		return len(all) > 0, fmt.Sprint(len(all), " transfers"), err
 	}))
@@ -56,11 +56,11 @@ func TestRotated(t *testing.T) {
 		<-begun
 		must(t, g.Kill(ctx, c, "godwitd controller"))
 	}
-	must(t, scenario.Await(ctx, 3*time.Minute, "the pair's secrets to be replaced", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Long, "the pair's secrets to be replaced", func(ctx context.Context) (bool, string, error) {
 		p, err := scenario.Get[api.ClusterPair](ctx, g.Source, "-n", app.Namespace, "clusterpairs.godwit.io", "west")
 		return p.Annotations[api.AnnotationRotate] == "", fmt.Sprintf("%q, %+v", p.Annotations[api.AnnotationRotate], p.Status.Conditions), err
 	}))
-	_, err = g.AwaitSuccess(ctx, app.Namespace, "meanwhile", 5*time.Minute)
+	_, err = g.AwaitSuccess(ctx, app.Namespace, "meanwhile", scenario.Long)
 	must(t, err)
 	replaced(ctx, t, g, pair.Status.PairID, first)
 
@@ -77,7 +77,7 @@ func TestRotated(t *testing.T) {
 
 	// What the first two keys sealed goes on counting, and the third seals.
 	must(t, g.Source.Apply(ctx, []byte(migration(app.Namespace, "after", "west", app.Namespace))))
-	_, err = g.AwaitSuccess(ctx, app.Namespace, "after", 5*time.Minute)
+	_, err = g.AwaitSuccess(ctx, app.Namespace, "after", scenario.Long)
 	must(t, err)
 	sealsCount(ctx, t, g, app.Namespace, 3)
 	must(t, g.AwaitRunning(ctx, g.Target, app))
@@ -117,7 +117,7 @@ func replaced(ctx context.Context, t *testing.T, g *scenario.Ground, pairID stri
 // sealsCount waits until the target lists so many rounds, all of them to be trusted.
 func sealsCount(ctx context.Context, t *testing.T, g *scenario.Ground, namespace string, rounds int) {
 	t.Helper()
-	must(t, scenario.Await(ctx, 3*time.Minute, fmt.Sprint(rounds, " rounds that count"), func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Long, fmt.Sprint(rounds, " rounds that count"), func(ctx context.Context) (bool, string, error) {
 		all, err := scenario.Standbies(ctx, g.Target, namespace)
 		if err != nil || len(all) != 1 || all[0].Status.Points == nil {
 			return false, fmt.Sprint(len(all), " standbies"), err

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/godwit-io/godwit/test/scenario"
 )
@@ -58,7 +57,7 @@ func allowSDK(ctx context.Context, t *testing.T, c scenario.Cluster) error {
 
 func awaitListening(ctx context.Context, address string) error {
 	var dialer net.Dialer
-	return scenario.Await(ctx, time.Minute, address+" to listen", func(ctx context.Context) (bool, string, error) {
+	return scenario.Await(ctx, scenario.Soon, address+" to listen", func(ctx context.Context) (bool, string, error) {
 		conn, err := dialer.DialContext(ctx, "tcp", address)
 		if err != nil {
 			return false, err.Error(), nil //nolint:nilerr // not yet

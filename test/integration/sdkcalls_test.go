@@ -51,7 +51,7 @@ func oneGroup(cluster, task, group string) *api.SdkCloudMigrateStartRequest {
 func awaitTask(ctx context.Context, t *testing.T, c api.OpenStorageMigrateClient, cluster, task string) map[string]*api.CloudMigrateInfo {
 	t.Helper()
 	volumes := map[string]*api.CloudMigrateInfo{}
-	must(t, scenario.Await(ctx, 4*time.Minute, "task "+task, func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Long, "task "+task, func(ctx context.Context) (bool, string, error) {
 		told, err := c.Status(ctx, &api.SdkCloudMigrateStatusRequest{Request: &api.CloudMigrateStatusRequest{TaskId: task, ClusterId: cluster}})
 		if err != nil {
 			return false, err.Error(), nil
@@ -121,7 +121,7 @@ func TestSDKTasks(t *testing.T) {
 	}
 	_, err = g.Source.Kubectl(ctx, "-n", scenario.Namespace, "delete", "migrations.godwit.io", "--all", "--timeout", "90s")
 	must(t, err)
-	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, time.Minute))
+	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, scenario.Soon))
 }
 
 // sdkPair makes a pair by the SDK alone: a token of the target, credentials on

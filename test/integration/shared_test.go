@@ -49,14 +49,14 @@ func TestSharedRepository(t *testing.T) {
 	}
 	t.Log(told, err)
 	// The wish does not stay, to come true when the other cluster gives it back.
-	must(t, scenario.Await(ctx, time.Minute, "the wish to be taken back", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Soon, "the wish to be taken back", func(ctx context.Context) (bool, string, error) {
 		all, err := scenario.Standbies(ctx, g.Target, app.Namespace)
 		return len(all) == 1 && all[0].Spec.Activation == nil && all[0].Status.Phase == api.StandbyReady, fmt.Sprintf("%+v", all), err
 	}))
 
 	// The source is superseded for both.
 	must(t, g.Source.Apply(ctx, []byte(staged(app.Namespace, "late", "west"))))
-	must(t, scenario.Await(ctx, 2*time.Minute, "the source to see that it is superseded", func(ctx context.Context) (bool, string, error) {
+	must(t, scenario.Await(ctx, scenario.Long, "the source to see that it is superseded", func(ctx context.Context) (bool, string, error) {
 		m, err := scenario.Get[api.Migration](ctx, g.Source, "-n", app.Namespace, "migrations.godwit.io", "late")
 		said := ""
 		for _, c := range m.Status.Conditions {
@@ -88,7 +88,7 @@ func uploaded(t *testing.T, m api.Migration) (bytes int64) {
 func stageTo(ctx context.Context, t *testing.T, g *scenario.Ground, namespace, pair string) api.Migration {
 	t.Helper()
 	must(t, g.Source.Apply(ctx, []byte(staged(namespace, "to-"+pair, pair))))
-	m, err := g.AwaitSuccess(ctx, namespace, "to-"+pair, 5*time.Minute)
+	m, err := g.AwaitSuccess(ctx, namespace, "to-"+pair, scenario.Long)
 	must(t, err)
 	return m
 }

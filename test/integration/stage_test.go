@@ -29,7 +29,7 @@ type stage struct {
 func (s *stage) try(ctx context.Context, what string, step func(context.Context) error) {
 	s.t.Helper()
 	began := time.Now()
-	err := scenario.Await(ctx, 5*time.Minute, what, func(ctx context.Context) (bool, string, error) {
+	err := scenario.Await(ctx, scenario.Long, what, func(ctx context.Context) (bool, string, error) {
 		err := step(ctx)
 		if err == nil {
 			return true, "", nil
@@ -123,7 +123,7 @@ func (s *stage) moved(ctx context.Context, namespace, more string) string {
 		if err := s.g.Source.Apply(ctx, []byte(migration(namespace, name, "west", namespace)+more)); err != nil {
 			return err
 		}
-		m, err := s.g.AwaitSuccess(ctx, namespace, name, 3*time.Minute)
+		m, err := s.g.AwaitSuccess(ctx, namespace, name, scenario.Long)
 		if err != nil {
 			s.t.Log(scenario.Describe(m))
 			_ = s.g.DeleteMigration(ctx, namespace, name)

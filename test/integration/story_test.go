@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
 	"github.com/godwit-io/godwit/test/scenario"
@@ -27,7 +26,7 @@ func TestStory(t *testing.T) {
 	steps := watch(ctx, t, g.Source, app.Namespace)
 	manifest = bytes.Replace(manifest, []byte("apiVersion: stork.libopenstorage.org/v1alpha1"), []byte("apiVersion: godwit.io/v1alpha1"), 1)
 	must(t, g.Source.Apply(ctx, manifest))
-	m, err := g.AwaitMigration(ctx, app.Namespace, "cmsmigration", 5*time.Minute)
+	m, err := g.AwaitMigration(ctx, app.Namespace, "cmsmigration", scenario.Long)
 	must(t, err)
 	must(t, scenario.CheckStatus(m, expected()))
 	goesThrough(t, steps(), "Volumes/InProgress", "Applications/InProgress", "Final/Successful")
@@ -45,7 +44,7 @@ func TestStory(t *testing.T) {
 	}
 	same()
 	must(t, g.DeleteMigration(ctx, app.Namespace, m.Name))
-	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, time.Minute))
+	must(t, g.AwaitNothingLeftOf(ctx, app.Namespace, scenario.Soon))
 	same()
 }
 

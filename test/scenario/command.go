@@ -63,6 +63,13 @@ func tail(s string, most int) string {
 	return s
 }
 
+// Stories wait no longer than Soon, or Long, for what has to come. Neither is a bound of
+// Godwit's: what has to be quick is measured, and a machine may be slow.
+const (
+	Soon = 3 * time.Minute
+	Long = 6 * time.Minute
+)
+
 // pollEvery is short, since a scenario's time is a person's time.
 const pollEvery = 250 * time.Millisecond
 
