@@ -95,7 +95,11 @@ func parseQuestion(args []string) (question, error) {
 }
 
 func (r *reader) read(ctx context.Context, q question) (runtime.Unstructured, error) {
-	kind, err := r.kinds.KindFor(schema.ParseGroupResource(q.kind).WithVersion(""))
+	var kind schema.GroupVersionKind
+	err := r.anew(func() (err error) {
+		kind, err = r.kinds.KindFor(schema.ParseGroupResource(q.kind).WithVersion(""))
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -109,9 +113,24 @@ func (r *reader) read(ctx context.Context, q question) (runtime.Unstructured, er
 	return objects.Get(ctx, q.name, metav1.GetOptions{})
 }
 
+// anew finds a kind, and asks the server again which there are where it is not known:
+// its definition may have come since.
+func (r *reader) anew(find func() error) error {
+	err := find()
+	if !meta.IsNoMatchError(err) {
+		return err
+	}
+	meta.MaybeResetRESTMapper(r.kinds)
+	return find()
+}
+
 // objects are those of a kind: of a namespace, or of all, or of none.
 func (r *reader) objects(kind schema.GroupVersionKind, namespace string) (dynamic.ResourceInterface, error) {
-	mapping, err := r.kinds.RESTMapping(kind.GroupKind(), kind.Version)
+	var mapping *meta.RESTMapping
+	err := r.anew(func() (err error) {
+		mapping, err = r.kinds.RESTMapping(kind.GroupKind(), kind.Version)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
