@@ -132,7 +132,7 @@ func (x *run) act(ctx context.Context, a migrate.Action) (time.Duration, error) 
 	taken, known := map[migrate.ActionKind]step{
 		migrate.Hold:              {x.hold, soon},
 		migrate.LetGo:             {x.letGo, 0},
-		migrate.Wait:              {x.told(x.waiting, a), migrationWait},
+		migrate.Wait:              {x.told(x.wait, a), migrationWait},
 		migrate.Fail:              {x.told(x.fail, a), soon},
 		migrate.AskEpoch:          {x.askEpoch, soon},
 		migrate.Admit:             {x.admit, soon},

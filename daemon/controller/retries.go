@@ -2,6 +2,7 @@ package controller
 
 import (
 	"cmp"
+	"errors"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,6 +21,14 @@ func (x *run) failed(a migrate.Action, err error) {
 		return // The API server orders writes by them.
 	}
 	x.m.Status.Retried(api.Retry{Stage: cmp.Or(a.Reason, string(a.Kind)), Cluster: api.HookSource, Reason: err.Error(), Last: metav1.NewTime(x.Now())})
+}
+
+// wait says what is waited for. That a run has lost its pair is told afterwards too.
+func (x *run) wait(reason, message string) {
+	x.waiting(reason, message)
+	if x.observed.Admitted && reason != migrate.ReasonTurn {
+		x.failed(migrate.Action{Kind: migrate.Wait, Reason: reason}, errors.New(message))
+	}
 }
 
 // followAttempts notes what a node of the source tried again.

@@ -16,7 +16,8 @@ const (
 // Retry tells how often one thing was tried again, and why.
 type Retry struct {
 	// Stage is what was tried: an action of the Migration, such as TakeSnapshots,
-	// Upload or SealRound, or one of its standby, such as BringForward or HandOver.
+	// Upload or SealRound, or one of its standby, such as BringForward or HandOver; or
+	// what was waited for, such as PairNotReady, each time it was looked for again.
 	Stage string `json:"stage"`
 	// Cluster is where: Source or Target.
 	Cluster HookCluster `json:"cluster"`
