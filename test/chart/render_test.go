@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -35,7 +34,7 @@ func root(t *testing.T) string {
 var helmProgram = sync.OnceValues(func() (string, error) {
 	for _, args := range [][]string{{"tool", "-modfile=.tools/helm/go.mod", "helm", "version"}, {"tool", "-n", "-modfile=.tools/helm/go.mod", "helm"}} {
 		cmd := exec.Command("go", args...)
-		cmd.Dir, cmd.Env = filepath.Join("..", ".."), append(os.Environ(), "CGO_ENABLED=0")
+		cmd.Dir = filepath.Join("..", "..")
 		out, err := cmd.Output()
 		if err != nil {
 			return "", fmt.Errorf("go %s: %w", strings.Join(args, " "), err)

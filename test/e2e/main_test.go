@@ -1,6 +1,6 @@
 // Package e2e holds what users do, on two real clusters with real kubelets: a
-// file for each story. It sees Godwit only from outside, through kubectl,
-// godwitctl and the bucket.
+// file for each story. It sees Godwit only from outside, through the API
+// servers, kubectl, godwitctl and the bucket.
 //
 // What needs no containers is not here: bad input and all else that objects
 // alone show is in package integration, on control planes, where it is cheap.

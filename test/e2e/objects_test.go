@@ -150,7 +150,7 @@ func TestObjects(t *testing.T) {
 	for _, file := range []string{"dce-change-image.yaml", "dce-migration-plugin.yaml"} {
 		manifest, err := os.ReadFile(filepath.Join("testdata", file))
 		must(t, err)
-		must(t, g.Target.Apply(ctx, manifest))
+		must(t, g.Target.ApplyAsUser(ctx, manifest))
 	}
 	theirs := strings.Split(shop, "\n---\n")
 	standing := strings.Join([]string{theirs[0], strings.Replace(theirs[4], "replicas: 1", "replicas: 2", 1), strings.Replace(theirs[1], "other: stays", "other: theirs", 1)}, "\n---\n")

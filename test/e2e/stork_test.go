@@ -45,7 +45,7 @@ func pairAsWithStork(ctx context.Context, t *testing.T, g *scenario.Ground, name
 	must(t, err)
 	token, err := g.Godwitctl(ctx, g.Target, "-n", namespace, "create", "token", "--backuplocation", "relay")
 	must(t, err)
-	must(t, g.Source.Apply(ctx, ofStork(t, "stork-clusterpair-options.yaml", "127.0.0.1", address, "REPLACED-BY-THE-TEST", strings.TrimSpace(token))))
+	must(t, g.Source.ApplyAsUser(ctx, ofStork(t, "stork-clusterpair-options.yaml", "127.0.0.1", address, "REPLACED-BY-THE-TEST", strings.TrimSpace(token))))
 	must(t, g.AwaitPair(ctx, namespace, "prodcluster", scenario.Soon))
 }
 
@@ -92,7 +92,7 @@ func replicateAsWithStork(ctx context.Context, t *testing.T, g *scenario.Ground)
 	must(t, g.Source.Apply(ctx, []byte(strings.ReplaceAll(mysql, "godwit-io/demo-app:dev", g.AppImage.Name))))
 	_, err := g.Source.Kubectl(ctx, "-n", "cms", "wait", "pod/mysql", "--for", "condition=Ready", "--timeout", "60s")
 	must(t, err)
-	must(t, g.Source.Apply(ctx, ofStork(t, "stork-schedule.yaml")))
+	must(t, g.Source.ApplyAsUser(ctx, ofStork(t, "stork-schedule.yaml")))
 	t.Cleanup(func() {
 		if !t.Failed() {
 			return

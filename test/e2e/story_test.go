@@ -16,7 +16,7 @@ func TestStory(t *testing.T) {
 	must(t, g.Start(ctx, app))
 	pairAsWithStork(ctx, t, g, app.Namespace)
 	replicateAsWithStork(ctx, t, g)
-	must(t, g.Source.Apply(ctx, ofStork(t, "stork-migration.yaml")))
+	must(t, g.Source.ApplyAsUser(ctx, ofStork(t, "stork-migration.yaml")))
 	m, err := g.AwaitMigration(ctx, app.Namespace, "cmsmigration", scenario.Long)
 	must(t, err)
 	must(t, scenario.CheckStatus(m, expected()))

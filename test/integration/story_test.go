@@ -25,7 +25,7 @@ func TestStory(t *testing.T) {
 	must(t, err)
 	steps := watch(ctx, t, g.Source, app.Namespace)
 	manifest = bytes.Replace(manifest, []byte("apiVersion: stork.libopenstorage.org/v1alpha1"), []byte("apiVersion: godwit.io/v1alpha1"), 1)
-	must(t, g.Source.Apply(ctx, manifest))
+	must(t, g.Source.ApplyAsUser(ctx, manifest))
 	m, err := g.AwaitMigration(ctx, app.Namespace, "cmsmigration", scenario.Long)
 	must(t, err)
 	must(t, scenario.CheckStatus(m, expected()))

@@ -39,6 +39,16 @@ func (c Cluster) Apply(ctx context.Context, manifest []byte) error {
 	}
 }
 
+// ApplyAsUser has kubectl apply what users wrote.
+func (c Cluster) ApplyAsUser(ctx context.Context, manifest []byte) error {
+	cmd := command{stdin: bytes.NewReader(manifest)}
+	_, err := cmd.run(ctx, c.Program, c.args([]string{"apply", "--server-side", "--force-conflicts", "-f", "-"})...)
+	if err != nil {
+		return fmt.Errorf("cluster %s: %w", c.Name, err)
+	}
+	return nil
+}
+
 // apply applies an object, or a List of them, as JSON.
 func (r *reader) apply(ctx context.Context, object []byte) error {
 	var o struct {
@@ -48,10 +58,10 @@ func (r *reader) apply(ctx context.Context, object []byte) error {
 	if err := json.Unmarshal(object, &o); err != nil {
 		return err
 	}
-	switch o.Kind {
-	case "": // a document of comments alone
+	if string(object) == "null" { // a document of comments alone
 		return nil
-	case "List":
+	}
+	if o.Kind == "List" {
 		var all error
 		for _, item := range o.Items {
 			all = errors.Join(all, r.apply(ctx, item))

@@ -11,7 +11,7 @@
 // and the application is an archive, whose bytes the scenario writes into the
 // volumes in the place of the containers.
 //
-// It works from outside, by kubectl, godwitctl, helm and the sandbox's program,
+// It works from outside, by the API servers, kubectl, godwitctl, helm and the sandbox's program,
 // as a user does. It never reads Godwit's memory or calls its packages, but for
 // the types of its custom resources. A comparison never repairs or retries: a
 // difference is an error that names what differs.

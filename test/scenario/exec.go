@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -50,7 +49,7 @@ func (c Cluster) podOf(ctx context.Context, namespace, where string) (pod corev1
 	if err != nil {
 		return pod, err
 	}
-	return pod, Await(ctx, time.Minute, "a pod of "+where, func(ctx context.Context) (bool, string, error) {
+	return pod, Await(ctx, Soon, "a pod of "+where, func(ctx context.Context) (bool, string, error) {
 		pods, err := Get[corev1.PodList](ctx, c, "-n", namespace, "pods", "-l", metav1.FormatLabelSelector(w.Spec.Selector))
 		for _, p := range pods.Items {
 			if p.DeletionTimestamp == nil && isReady(p) {

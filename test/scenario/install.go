@@ -116,7 +116,7 @@ func (g *Ground) rolling() ([]string, error) {
 // Tool is the path of a program of others, built from its pinned module unless
 // it is built already.
 func Tool(ctx context.Context, root, name string) (string, error) {
-	out, err := command{dir: root, env: []string{"CGO_ENABLED=0"}}.run(ctx, "go", "tool", "-modfile="+filepath.Join(".tools", name, "go.mod"), "-n", name)
+	out, err := command{dir: root}.run(ctx, "go", "tool", "-modfile="+filepath.Join(".tools", name, "go.mod"), "-n", name)
 	return strings.TrimSpace(string(out)), err
 }
 

@@ -25,10 +25,10 @@ func (g *Ground) Pair(ctx context.Context, namespace, name string, flags ...stri
 	if err != nil {
 		return err
 	}
-	if err := g.Source.Apply(ctx, []byte(printed)); err != nil {
+	if err := g.Source.ApplyAsUser(ctx, []byte(printed)); err != nil {
 		return err
 	}
-	return g.AwaitPair(ctx, namespace, name, time.Minute)
+	return g.AwaitPair(ctx, namespace, name, Soon)
 }
 
 // EnsureLocation makes the namespace and its BackupLocation unless they are there.

@@ -17,8 +17,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// reader reads a cluster, and applies manifests to it, without a process each time: a
-// kubectl costs as much as a second's work of all that it talks to.
+// reader reads a cluster, and applies manifests to it, without a process each time:
+// stories do so often, and a kubectl for each time would keep them from working.
 type reader struct {
 	config *rest.Config
 	kinds  meta.RESTMapper

@@ -3,7 +3,6 @@ package scenario
 import (
 	"context"
 	"fmt"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -48,7 +47,7 @@ func (r rollout) done() bool {
 
 // Rollout waits until a Deployment, StatefulSet or DaemonSet runs as it should.
 func (c Cluster) Rollout(ctx context.Context, namespace, workload string) error {
-	err := Await(ctx, 4*time.Minute, workload+" of namespace "+namespace, func(ctx context.Context) (bool, string, error) {
+	err := Await(ctx, Long, workload+" of namespace "+namespace, func(ctx context.Context) (bool, string, error) {
 		r, err := Get[rollout](ctx, c, "-n", namespace, workload)
 		return err == nil && r.done(), fmt.Sprintf("%+v", r.Status), err
 	})

@@ -8,106 +8,49 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"go/types"
-	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
-)
 
-// listed is what go list tells of a package.
-type listed struct {
-	ImportPath, Dir string
-	GoFiles         []string
-	ImportMap       map[string]string
-	Module          *struct{ Main bool }
-}
+	"golang.org/x/tools/go/packages"
+)
 
 func main() {
 	if len(os.Args) != 3 {
 		fmt.Fprintln(os.Stderr, "usage: portable GOOS PACKAGE")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1], os.Args[2]); err != nil {
-		fmt.Fprintf(os.Stderr, "%s does not build for %s: %v\n", os.Args[2], os.Args[1], err)
+	system, program := os.Args[1], os.Args[2]
+	problems, err := check(system, program)
+	if err == nil && problems > 0 {
+		err = fmt.Errorf("%d problems", problems)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s cannot be built for %s: %v\n", program, system, err)
 		os.Exit(1)
 	}
 }
 
-func run(system, program string) error {
-	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Dir,GoFiles,ImportMap,Module", program) //nolint:noctx // it ends by itself
-	cmd.Env = append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
+// check prints each problem, and says how many there are.
+func check(system, program string) (problems int, err error) {
+	config := packages.Config{
+		Mode: packages.NeedName | packages.NeedImports | packages.NeedDeps | packages.NeedModule,
+		Env:  append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0"),
+	}
+	roots, err := packages.Load(&config, program)
 	if err != nil {
-		return fmt.Errorf("go list: %w", err)
+		return 0, err
 	}
-	c := checker{files: token.NewFileSet(), done: map[string]*types.Package{"unsafe": types.Unsafe}}
-	// What a package imports comes before it.
-	for decoder := json.NewDecoder(bytes.NewReader(out)); ; {
-		var p listed
-		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("read the output of go list: %w", err)
+	var own []string
+	packages.Visit(roots, nil, func(p *packages.Package) {
+		if p.Module != nil && p.Module.Main {
+			own = append(own, p.PkgPath)
 		}
-		if p.ImportPath == "unsafe" {
-			continue
-		}
-		if err := c.check(p); err != nil {
-			return err
-		}
+	})
+	if len(own) == 0 {
+		return 0, errors.New("it is made of no package of this module")
 	}
-}
-
-// checker has the packages that were checked.
-type checker struct {
-	files *token.FileSet
-	done  map[string]*types.Package
-}
-
-func (c *checker) check(p listed) error {
-	var parsed []*ast.File
-	for _, name := range p.GoFiles {
-		file, err := parser.ParseFile(c.files, filepath.Join(p.Dir, name), nil, parser.SkipObjectResolution)
-		if err != nil {
-			return err
-		}
-		parsed = append(parsed, file)
-	}
-	var problems error
-	config := types.Config{
-		Importer:         importer{c, p.ImportMap},
-		Sizes:            types.SizesFor("gc", runtime.GOARCH),
-		IgnoreFuncBodies: p.Module == nil || !p.Module.Main,
-		Error:            func(err error) { problems = errors.Join(problems, err) },
-	}
-	checked, err := config.Check(p.ImportPath, c.files, parsed, nil)
-	c.done[p.ImportPath] = checked
-	return errors.Join(problems, err)
-}
-
-// importer knows packages by the names that one of them has for the others.
-type importer struct {
-	*checker
-	names map[string]string
-}
-
-// Import is types.Importer's.
-func (i importer) Import(name string) (*types.Package, error) {
-	if other, ok := i.names[name]; ok {
-		name = other
-	}
-	if p, ok := i.done[name]; ok {
-		return p, nil
-	}
-	return nil, fmt.Errorf("go list did not tell of %s", name)
+	config.Mode = packages.LoadAllSyntax
+	all, err := packages.Load(&config, own...)
+	return packages.PrintErrors(all), err
 }

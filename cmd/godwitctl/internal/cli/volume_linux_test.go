@@ -52,7 +52,6 @@ func TestMain(m *testing.M) {
 var buildOnce = sync.OnceValues(func() (string, error) {
 	binary := filepath.Join(programFolder, "godwitctl")
 	cmd := exec.Command("go", "build", "-o", binary, "github.com/godwit-io/godwit/cmd/godwitctl")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build godwitctl: %w\n%s", err, out)
 	}
