@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -377,8 +378,8 @@ func (r *ClusterPairs) report(ctx context.Context, p, before *api.ClusterPair, p
 	}
 	changed := meta.SetStatusCondition(&p.Status.Conditions, ready)
 	p.Status.ObservedGeneration = p.Generation
-	if err := r.Client.Status().Patch(ctx, p, client.MergeFrom(before)); err != nil {
-		return ctrl.Result{}, fmt.Errorf("write status of ClusterPair %s/%s: %w", p.Namespace, p.Name, err)
+	if err := writePairStatus(ctx, r.Client, p, before); err != nil {
+		return ctrl.Result{}, err
 	}
 	if changed {
 		kind := corev1.EventTypeNormal
@@ -391,6 +392,18 @@ func (r *ClusterPairs) report(ctx context.Context, p, before *api.ClusterPair, p
 		return ctrl.Result{RequeueAfter: clusterPairRetry}, nil
 	}
 	return ctrl.Result{RequeueAfter: clusterPairRecheck}, nil
+}
+
+// writePairStatus leaves a pair alone that stands as it did: pairs are looked at for as
+// long as they exist, and an API server answers an empty patch like any other.
+func writePairStatus(ctx context.Context, c client.Client, p, before *api.ClusterPair) error {
+	if equality.Semantic.DeepEqual(before.Status, p.Status) {
+		return nil
+	}
+	if err := c.Status().Patch(ctx, p, client.MergeFrom(before)); err != nil {
+		return fmt.Errorf("write status of ClusterPair %s/%s: %w", p.Namespace, p.Name, err)
+	}
+	return nil
 }
 
 // leave ends the pair. The repository and its images stay.

@@ -346,3 +346,17 @@ func TestPairSoon(t *testing.T) {
 		t.Logf("pair %s is Ready after %d ms", name, took.Milliseconds())
 	}
 }
+
+// A pair is looked at as long as it exists.
+func TestPairThatStandsIsNotWritten(t *testing.T) {
+	s := newTwoSides(t)
+	p, _ := s.pair("standing")
+	writes := &statusWrites{Client: s.client}
+	s.pairs.Client = writes
+	for range 2 {
+		p = s.reconcile(p)
+	}
+	if writes.count != 0 || !meta.IsStatusConditionTrue(p.Status.Conditions, api.ConditionReady) {
+		t.Errorf("%d writes, %+v", writes.count, p.Status)
+	}
+}

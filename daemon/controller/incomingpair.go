@@ -142,8 +142,8 @@ func (r *IncomingPairs) report(ctx context.Context, p *api.ClusterPair, peer pai
 		p.Status.SchedulerStatus = api.ClusterPairStatusDegraded
 	}
 	changed := meta.SetStatusCondition(&p.Status.Conditions, ready)
-	if err := r.Client.Status().Patch(ctx, p, client.MergeFrom(before)); err != nil {
-		return fmt.Errorf("write status of ClusterPair %s/%s: %w", p.Namespace, p.Name, err)
+	if err := writePairStatus(ctx, r.Client, p, before); err != nil {
+		return err
 	}
 	if changed {
 		kind := corev1.EventTypeNormal

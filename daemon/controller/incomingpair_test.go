@@ -78,7 +78,7 @@ func newIncoming(t *testing.T, peer pairing.Peer, objects ...client.Object) *inc
 func fromSource() pairing.Peer {
 	return pairing.Peer{
 		PairID: "p1", Direction: pairing.Incoming, ClusterID: "source-id", ClusterName: "east", Scope: pairing.Scope{Namespaces: []string{"cms"}},
-		Namespace: "cms", Name: "west", BackupLocation: "cms/s3", CertificateExpires: time.Now().Add(time.Hour),
+		Namespace: "cms", Name: "west", BackupLocation: "cms/s3", CertificateExpires: time.Now().Add(time.Hour).Truncate(time.Second),
 	}
 }
 
@@ -123,6 +123,48 @@ func TestIncomingPairIsShownAndRevoked(t *testing.T) {
 	}
 	if err := r.client.Get(t.Context(), r.key(), &p); !apierrors.IsNotFound(err) || len(r.keys.forgotten) == 0 {
 		t.Errorf("the object: %v; forgotten %q", err, r.keys.forgotten)
+	}
+}
+
+// statusWrites counts what is written of statuses.
+type statusWrites struct {
+	client.Client
+	count int
+}
+
+func (w *statusWrites) Status() client.SubResourceWriter {
+	return countedStatus{w.Client.Status(), w}
+}
+
+type countedStatus struct {
+	client.SubResourceWriter
+	writes *statusWrites
+}
+
+func (c countedStatus) Patch(ctx context.Context, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+	c.writes.count++
+	return c.SubResourceWriter.Patch(ctx, o, p, opts...)
+}
+
+func TestIncomingPairIsWrittenWhereItChanged(t *testing.T) {
+	r := newIncoming(t, fromSource())
+	writes := &statusWrites{Client: r.client}
+	r.Client = writes
+	r.reconcile(t)
+	if writes.count != 0 {
+		t.Errorf("the status of a pair that stands as it did was written %d times", writes.count)
+	}
+	peer, err := r.peers.Get(t.Context(), pairing.Incoming, "p1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer.Left = time.Now()
+	if _, err := r.peers.Put(t.Context(), peer); err != nil {
+		t.Fatal(err)
+	}
+	r.reconcile(t)
+	if _, ready := r.shown(t); ready.Reason != "Left" || writes.count != 1 {
+		t.Errorf("%d writes, %+v", writes.count, ready)
 	}
 }
 
