@@ -18,6 +18,9 @@ const (
 	defaultCheckpointBytes    = 1 << 30
 	// keepInterval is well below what collections are apart at least.
 	keepInterval = 30 * time.Minute
+	// standInterval is how often a run that stands still lists its checkpoint anew: one
+	// that grows old is taken for that of a run which ended.
+	standInterval = 12 * time.Hour
 	// checkpointShare keeps long runs from leaving thousands of checkpoints,
 	// each of which is blobs that all other clients must read: one more is due
 	// when this share of all that was done is at stake.
@@ -37,7 +40,8 @@ type Checkpointer interface {
 }
 
 // CheckpointEvery says how much a run that is cut short loses at most, in time
-// or in bytes. In runs of hours it is a 64th of all that was done.
+// or in bytes. In runs of hours it is a 64th of all that was done, and never more than
+// half an hour of it, or than Interval where that is longer.
 type CheckpointEvery struct {
 	// Interval is 5 s where it is zero.
 	Interval time.Duration
@@ -123,6 +127,7 @@ func without(steps []step, done []Extent) []step {
 type checkpoints struct {
 	to    Checkpointer
 	every CheckpointEvery
+	stand time.Duration
 	start time.Time
 
 	mu       sync.Mutex
@@ -138,7 +143,7 @@ func newCheckpoints(to Checkpointer, every CheckpointEvery, now time.Time) *chec
 	if every.Bytes <= 0 {
 		every.Bytes = defaultCheckpointBytes
 	}
-	return &checkpoints{to: to, every: every, start: now, last: now}
+	return &checkpoints{to: to, every: every, stand: standInterval, start: now, last: now}
 }
 
 // share is half of what may be lost: until a checkpoint is made, what was read
@@ -154,12 +159,49 @@ func (c *checkpoints) due(now time.Time, read int64) bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	interval := max(c.every.Interval, c.last.Sub(c.start)/checkpointShare)
-	if c.running != nil || read == c.lastRead || now.Sub(c.last) < interval && read-c.lastRead < c.share() {
+	if c.running != nil || read == c.lastRead || now.Sub(c.last) < c.interval() && read-c.lastRead < c.share() {
 		return false
 	}
 	c.running, c.lastRead = make(chan struct{}), read
 	return true
+}
+
+// interval is the time between two.
+func (c *checkpoints) interval() time.Duration {
+	return max(c.every.Interval, min(c.last.Sub(c.start)/checkpointShare, keepInterval))
+}
+
+// stood says whether the caller shall make one though nothing was read.
+func (c *checkpoints) stood(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running != nil || now.Sub(c.last) < c.stand {
+		return false
+	}
+	c.running = make(chan struct{})
+	return true
+}
+
+// keep makes those of a run that is paused, until nothing is left to read.
+func (c *checkpoints) keep(ctx context.Context, left <-chan struct{}) error {
+	if c == nil {
+		return nil
+	}
+	ticker := time.NewTicker(min(c.stand, keepInterval))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-left:
+			return nil
+		case now := <-ticker.C:
+			if !c.stood(now) {
+				continue
+			}
+			if err := c.run(ctx); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // wait holds up whoever wants to read on while too much is at stake.

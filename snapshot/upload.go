@@ -68,6 +68,7 @@ func (u *upload) run(ctx context.Context, steps []step) error {
 	}
 	left, drained := context.WithCancel(ctx)
 	defer drained()
+	group.Go(func() error { return u.checkpoints.keep(ctx, left.Done()) })
 	group.Go(func() error {
 		defer drained()
 		buf := make([]byte, min(run, u.source.Size()))

@@ -69,7 +69,7 @@ func (r *Repository) backupTree(ctx context.Context, dir string, image snapshot.
 	if s := volume.DirSummary; s == nil || s.TotalFileCount != walked.files {
 		return snapshot.Image{}, fmt.Errorf("kopia stored %+v, where %d files are", s, walked.files)
 	}
-	if err := u.checkpointThere(ctx); err != nil {
+	if err := u.repository.checkpointThere(ctx, u.taken); err != nil {
 		return snapshot.Image{}, err
 	}
 	attributes, err := writeRecords(ctx, u.session, u.root, volume.ModTime)

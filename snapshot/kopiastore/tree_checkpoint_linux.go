@@ -152,7 +152,7 @@ func (u *treeUpload) checkpoint(ctx context.Context, root *kopia.DirEntry) (mani
 	if err != nil {
 		return "", err
 	}
-	if err := u.checkpointThere(ctx); err != nil {
+	if err := u.repository.checkpointThere(ctx, u.taken); err != nil {
 		return "", err
 	}
 	id, err := u.repository.save(ctx, u.session, directory{
@@ -166,25 +166,6 @@ func (u *treeUpload) checkpoint(ctx context.Context, root *kopia.DirEntry) (mani
 	}
 	u.own, u.taken, u.found, u.listed, u.done = id, id, nil, now, done
 	return id, nil
-}
-
-// checkpointThere sees that the checkpoint which keeps what this run goes by from being
-// collected is still listed.
-func (u *treeUpload) checkpointThere(ctx context.Context) error {
-	if u.taken == "" {
-		return nil
-	}
-	if err := u.repository.refresh(ctx); err != nil {
-		return err
-	}
-	err := u.repository.sure(ctx, func() error {
-		_, err := u.repository.rep.GetManifest(ctx, u.taken, &kopia.Manifest{})
-		return err
-	})
-	if errors.Is(err, manifest.ErrNotFound) {
-		return fmt.Errorf("checkpoint %s, which this run went on from, was removed meanwhile: it has to be started again", u.taken)
-	}
-	return err
 }
 
 // spent are the checkpoints that go when the next one, or the image, comes.

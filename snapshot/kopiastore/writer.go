@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/manifest"
 	"github.com/kopia/kopia/repo/object"
 	kopia "github.com/kopia/kopia/snapshot"
 
@@ -54,6 +55,7 @@ func (r *Repository) Begin(ctx context.Context, image snapshot.Image, parent sna
 	}
 	w.root = make([]object.ID, w.layout.segments())
 	w.flushed = r.now()
+	w.safe = w.flushed
 	var err error
 	if w.checkpoints, err = r.checkpointsOf(ctx, image.Volume); err != nil {
 		return nil, fmt.Errorf("begin an image: %w", err)
@@ -90,6 +92,10 @@ type writer struct {
 	// checkpoints are those of the volume that are listed.
 	checkpoints   []*kopia.Manifest
 	checkpointing sync.Mutex
+	// taken is the checkpoint that this run went on from, until it has made its own.
+	taken manifest.ID
+	// safe is when all that was stored before was held by a checkpoint.
+	safe time.Time
 
 	untold, unflushed atomic.Int64
 	flushing          sync.Mutex
@@ -343,6 +349,9 @@ func (w *writer) commit(ctx context.Context) (snapshot.Image, error) {
 	}
 	root, err := writeIndirect(ctx, w.session, entries)
 	if err != nil {
+		return snapshot.Image{}, err
+	}
+	if err := w.uncollected(ctx); err != nil {
 		return snapshot.Image{}, err
 	}
 	record := imageRecord{Image: w.image, SegmentSize: w.layout.segment, Zeros: w.knownZeros()}
