@@ -30,6 +30,9 @@ type BackupRequest struct {
 	// of: a run goes on where one of the same Moment was cut short. Empty is for
 	// a source that may change between runs, and each reads all of it.
 	Moment string
+	// Rewrite stores again what the repository holds already, so that what is damaged there
+	// is whole in all images that have the same chunks. There is no Parent then.
+	Rewrite bool
 	// CheckpointEvery is how much work a run that is cut short loses.
 	CheckpointEvery CheckpointEvery
 	// Workers read and store at once; zero means 4. Each holds one buffer of
@@ -81,6 +84,9 @@ func backup(ctx context.Context, r BackupRequest, s Store) (_ Image, _ Stats, er
 	}
 	// The caller's context may be what ended the run, and must not end the cleaning.
 	defer func() { err = errors.Join(err, w.Abort(context.WithoutCancel(ctx))) }()
+	if err := r.rewrite(w); err != nil {
+		return Image{}, Stats{}, err
+	}
 	steps, err := r.plan(w.ChunkSize(), parentSize)
 	if err != nil {
 		return Image{}, Stats{}, err
@@ -114,6 +120,8 @@ func (r BackupRequest) check() error {
 	switch {
 	case r.Source == nil || r.Source.Size() <= 0:
 		return errors.New("the source holds no bytes; is the device there?")
+	case r.Rewrite && r.Parent != "":
+		return errors.New("what is stored again is compared with nothing: leave the parent out")
 	case r.Image.Method == MethodScan && r.Extents == nil:
 		return nil
 	case r.Image.Method == MethodAllocated && r.Extents != nil:
@@ -123,6 +131,24 @@ func (r BackupRequest) check() error {
 	}
 	return fmt.Errorf("method %q with extents %t and parent %t is no way to read a volume",
 		r.Image.Method, r.Extents != nil, r.Parent != "")
+}
+
+// Rewriter is a Writer that can store again what the repository holds already.
+type Rewriter interface {
+	// Rewrite is called at most once, first of all.
+	Rewrite()
+}
+
+func (r BackupRequest) rewrite(w Writer) error {
+	if !r.Rewrite {
+		return nil
+	}
+	to, ok := w.(Rewriter)
+	if !ok {
+		return errors.New("this repository cannot store again what it holds already")
+	}
+	to.Rewrite()
+	return nil
 }
 
 type action int

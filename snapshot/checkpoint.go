@@ -60,6 +60,9 @@ func (r BackupRequest) key(chunk int64, steps []step) string {
 	}
 	// A hash takes every byte.
 	_, _ = fmt.Fprintf(h, "%q %q %q %q %q %d %d\n", r.Moment, r.Image.Volume.String(), r.Image.Round, r.Image.Method, parent, r.Source.Size(), chunk)
+	if r.Rewrite {
+		_, _ = fmt.Fprintln(h, "rewrite")
+	}
 	for _, s := range steps {
 		_, _ = fmt.Fprintln(h, s.do, s.Offset, s.Length)
 	}

@@ -299,7 +299,7 @@ func (w *writer) soFar(ctx context.Context) (object.ID, checkpointRecord, error)
 		}
 		entries[i] = object.IndirectObjectEntry{Start: e.Offset, Length: e.Length, Object: id}
 	}
-	id, err := writeIndirect(ctx, w.session, entries)
+	id, err := w.writeIndex(ctx, entries)
 	return id, point, err
 }
 
@@ -337,7 +337,7 @@ func (w *writer) partial(ctx context.Context, e snapshot.Extent, chunks []object
 		}
 		entries[i] = object.IndirectObjectEntry{Start: at, Length: length, Object: id}
 	}
-	return writeIndirect(ctx, w.session, entries)
+	return w.writeIndex(ctx, entries)
 }
 
 // add notes a range that follows those before.

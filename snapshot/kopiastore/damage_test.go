@@ -46,16 +46,7 @@ func TestFlippedByte(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var packs []string
-	err = filepath.WalkDir(l.Path, func(path string, d fs.DirEntry, err error) error {
-		if rel, _ := filepath.Rel(l.Path, path); err == nil && !d.IsDir() && strings.HasPrefix(rel, "p") {
-			packs = append(packs, path)
-		}
-		return err
-	})
-	if err != nil || len(packs) == 0 {
-		t.Fatalf("packs %v: %v", packs, err)
-	}
+	packs := packsOf(t, l.Path)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	found := 0
 	for range 8 {
@@ -198,4 +189,109 @@ func TestRunAgainSendsTheRest(t *testing.T) {
 		t.Errorf("run again it sent %d MiB of %d: %v", stats.Uploaded>>20, len(data)>>20, err)
 	}
 	t.Logf("cut short at 160 MiB, run again: sent %d MiB", stats.Uploaded>>20)
+}
+
+// TestRewriteMends stores a volume again whose chunks, and the index over them, are
+// damaged or gone: a plain full copy is no better than the image before it.
+func TestRewriteMends(t *testing.T) {
+	l := folder(t)
+	data := append(noise(24<<20, 7), make([]byte, 4<<20)...)
+	first, _, err := backup(t, open(t, eager(), l), data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packs := packsOf(t, l.Path)
+	for i, pack := range packs {
+		if i > 0 {
+			whole, err := os.ReadFile(pack)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for at := 0; at < len(whole); at += 64 << 10 {
+				whole[at] ^= 1
+			}
+			err = os.WriteFile(pack, whole, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+		} else if err := os.Remove(pack); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What was stored within this second counts as new.
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
+	own := l
+	own.CacheDir = t.TempDir()
+	r := open(t, eager(), own)
+	restore := func(id snapshot.ImageID) error {
+		_, err := snapshot.Apply(t.Context(), snapshot.ApplyRequest{Sink: snapshottest.NewDevice(make([]byte, len(data))), To: id}, r)
+		return err
+	}
+	plain, stats, err := backup(t, r, data, nil)
+	if err != nil || stats.Uploaded > 1<<20 {
+		t.Fatalf("a plain copy sent %d bytes: %v", stats.Uploaded, err)
+	}
+	if err := restore(plain.ID); !errors.Is(err, snapshot.ErrCorrupt) || !strings.Contains(err.Error(), "volume backup --rewrite") {
+		t.Fatalf("a plain copy: %v", err)
+	}
+	again := func(b *snapshot.BackupRequest) { b.Rewrite = true }
+	mended, stats, err := backup(t, r, data, again)
+	if err != nil || stats.Uploaded < 24<<20 || stats.Uploaded > 26<<20 {
+		t.Fatalf("%d bytes were sent: %v", stats.Uploaded, err)
+	}
+	for _, id := range []snapshot.ImageID{first.ID, plain.ID, mended.ID} {
+		holds(t, r, id, data)
+	}
+	if done, err := r.Maintain(t.Context(), snapshot.MaintainRequest{Full: true}); err != nil {
+		t.Errorf("%+v: %v", done, err)
+	}
+	holds(t, r, first.ID, data)
+	if _, _, err := backup(t, r, data, func(b *snapshot.BackupRequest) { b.Rewrite, b.Parent = true, mended.ID }); err == nil {
+		t.Error("it was stored again, and compared with a parent")
+	}
+}
+
+// packsOf are the files of a folder that hold chunks.
+func packsOf(t *testing.T, root string) (packs []string) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if rel, _ := filepath.Rel(root, path); err == nil && !d.IsDir() && strings.HasPrefix(rel, "p") {
+			packs = append(packs, path)
+		}
+		return err
+	})
+	if err != nil || len(packs) == 0 {
+		t.Fatalf("packs %v: %v", packs, err)
+	}
+	return packs
+}
+
+// TestOneBadAnswerIsAskedAgain has the storage change what it gives of chunks, once and
+// then all the time.
+func TestOneBadAnswerIsAskedAgain(t *testing.T) {
+	lies := &atomic.Int64{}
+	o := New()
+	o.wrap = func(st blob.Storage) blob.Storage { return lyingStorage{st, lies} }
+	r := open(t, o, folder(t))
+	data := noise(12<<20, 8)
+	image, _, err := backup(t, r, data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lies.Store(1)
+	holds(t, r, image.ID, data)
+	if lies.Load() > 0 {
+		t.Error("the storage was not asked for chunks")
+	}
+	lies.Store(1 << 20)
+	sink := snapshottest.NewDevice(make([]byte, len(data)))
+	_, err = snapshot.Apply(t.Context(), snapshot.ApplyRequest{Sink: sink, To: image.ID}, r)
+	if !errors.Is(err, snapshot.ErrCorrupt) {
+		t.Fatalf("%v", err)
+	}
+	for _, part := range []string{"chunk at ", "of volume c1/ns/v", string(image.ID), "content ", "in blob p"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error does not tell %q: %v", part, err)
+		}
+	}
 }

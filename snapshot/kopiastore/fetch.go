@@ -145,11 +145,28 @@ func (f *fetch) read(ctx context.Context, items []wanted) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := b.unsealNext(w, span.data[start(w.info)-from:end(w.info)-from], &next); err != nil {
+		sealed := span.data[start(w.info)-from : end(w.info)-from]
+		err := b.unsealNext(w, sealed, &next)
+		if errors.Is(err, snapshot.ErrCorrupt) {
+			err = f.again(ctx, w, sealed, &next)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return next.flush()
+}
+
+// again asks once more for a content that came damaged, into the place of what came: it
+// may have been the line, or one of several copies that the store has.
+func (f *fetch) again(ctx context.Context, w wanted, sealed []byte, next *run) error {
+	into := &spanBuffer{data: sealed[:0:len(sealed)]}
+	if err := f.image.repository.spans.GetBlob(ctx, w.info.PackBlobID, start(w.info), int64(len(sealed)), into); err != nil {
+		return fmt.Errorf("%s: again %d bytes at %d of blob %s, which came damaged: %w",
+			f.image.name(w.chunks[0]), len(sealed), start(w.info), w.info.PackBlobID, f.image.repository.damage(err))
+	}
+	f.fetched.Add(int64(len(into.data)))
+	return f.image.unsealNext(w, into.data, next)
 }
 
 // largest is the length of the largest chunk.
@@ -250,7 +267,7 @@ func (r *Repository) damage(err error) error {
 		return err
 	case errors.Is(err, content.ErrContentNotFound), errors.Is(err, object.ErrObjectNotFound),
 		errors.Is(err, blob.ErrBlobNotFound), errors.Is(err, blob.ErrInvalidRange):
-		return fmt.Errorf("%w: the repository lost it; take a full copy, and look for who deletes in the bucket: %w", snapshot.ErrCorrupt, err)
+		return fmt.Errorf("%w: the repository lost it; %s, and look for who deletes in the bucket: %w", snapshot.ErrCorrupt, mend, err)
 	case unreadable(err):
 		return errors.Join(changed(inBlob(err)), r.forgetCached())
 	}

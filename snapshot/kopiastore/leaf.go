@@ -12,12 +12,14 @@ import (
 func (w *writer) leaf(ctx context.Context, chunk []byte) (object.ID, error) {
 	manager := w.session.ContentManager()
 	if !manager.SupportsContentCompression() {
-		return writeLeaf(ctx, w.session, chunk)
+		return w.anew(ctx, func() (object.ID, error) { return writeLeaf(ctx, w.session, chunk) })
 	}
 	data := secondOfFour(manager.WriteContent)
 	data.Slices = [][]byte{chunk}
-	id, err := manager.WriteContent(ctx, data, "", w.repository.spans.thrift.header(chunk))
-	return object.DirectObjectID(id), err
+	return w.anew(ctx, func() (object.ID, error) {
+		id, err := manager.WriteContent(ctx, data, "", w.repository.spans.thrift.header(chunk))
+		return object.DirectObjectID(id), err
+	})
 }
 
 // secondOfFour is as ofSecond.

@@ -149,7 +149,7 @@ func (u *unsealer) decodeS2(packed, into []byte) ([]byte, error) {
 
 // changed says that what was read is not what was written.
 func changed(err error) error {
-	return fmt.Errorf("%w: the repository changed it; take a full copy, and look for a faulty disk under the bucket: %w", snapshot.ErrCorrupt, err)
+	return fmt.Errorf("%w: the repository changed it; %s, and look for a faulty disk under the bucket: %w", snapshot.ErrCorrupt, mend, err)
 }
 
 // ofFirst, ofSecond and newOfThird make values of the types of a function's

@@ -55,7 +55,7 @@ func (r *Repository) Begin(ctx context.Context, image snapshot.Image, parent sna
 	}
 	w.root = make([]object.ID, w.layout.segments())
 	w.flushed = r.now()
-	w.safe = w.flushed
+	w.safe, w.begun = w.flushed, w.flushed.Truncate(time.Second)
 	var err error
 	if w.checkpoints, err = r.checkpointsOf(ctx, image.Volume); err != nil {
 		return nil, fmt.Errorf("begin an image: %w", err)
@@ -86,6 +86,11 @@ type writer struct {
 	// zeroing guards zeroSegments, and comes before mu.
 	zeroing      sync.Mutex
 	zeroSegments map[int64]object.ID
+
+	// rewrite says that what was stored before begun is stored again.
+	rewrite   bool
+	begun     time.Time
+	rewriting sync.Mutex
 
 	// key names the checkpoints of this image; empty without any.
 	key string
@@ -249,7 +254,11 @@ func (w *writer) index(ctx context.Context, s *segment) (object.ID, error) {
 		at := int64(i) * w.layout.chunk
 		entries[i] = object.IndirectObjectEntry{Start: at, Length: w.layout.chunkLength(e.Offset + at), Object: id}
 	}
-	return writeIndirect(ctx, w.session, entries)
+	return w.writeIndex(ctx, entries)
+}
+
+func (w *writer) writeIndex(ctx context.Context, entries []object.IndirectObjectEntry) (object.ID, error) {
+	return w.anew(ctx, func() (object.ID, error) { return writeIndirect(ctx, w.session, entries) })
 }
 
 // Keep takes the parent's chunks, whole segments without reading them.
@@ -347,7 +356,7 @@ func (w *writer) commit(ctx context.Context) (snapshot.Image, error) {
 		e := w.layout.segmentAt(int64(i))
 		entries[i] = object.IndirectObjectEntry{Start: e.Offset, Length: e.Length, Object: id}
 	}
-	root, err := writeIndirect(ctx, w.session, entries)
+	root, err := w.writeIndex(ctx, entries)
 	if err != nil {
 		return snapshot.Image{}, err
 	}

@@ -120,7 +120,7 @@ func (w *writer) zeroLocked(ctx context.Context, length int64) (object.ID, error
 	if id, ok := w.zeros[length]; ok {
 		return id, nil
 	}
-	id, err := writeLeaf(ctx, w.session, make([]byte, length))
+	id, err := w.anew(ctx, func() (object.ID, error) { return writeLeaf(ctx, w.session, make([]byte, length)) })
 	if err != nil {
 		return object.EmptyID, err
 	}
@@ -144,7 +144,7 @@ func (w *writer) zeroSegment(ctx context.Context, index int64) (object.ID, error
 		}
 		entries = append(entries, object.IndirectObjectEntry{Start: at - e.Offset, Length: w.layout.chunkLength(at), Object: zero})
 	}
-	id, err := writeIndirect(ctx, w.session, entries)
+	id, err := w.writeIndex(ctx, entries)
 	if err != nil {
 		return object.EmptyID, err
 	}

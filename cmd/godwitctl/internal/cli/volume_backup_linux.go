@@ -22,7 +22,7 @@ const (
 
 type backupFlags struct {
 	volume, parent, extents, moment string
-	create, scan                    bool
+	create, scan, rewrite           bool
 }
 
 func newVolumeBackup(s *session, shared *volumeFlags) *cobra.Command {
@@ -57,6 +57,7 @@ snapshot, or what nobody uses.`,
 	flags.StringVar(&f.extents, "extents", "", "File with a line OFFSET LENGTH, in bytes, for each range that changed since --parent ID")
 	flags.BoolVar(&f.scan, "scan", false, "Read all of it, also where a file says that it holds nothing")
 	flags.StringVar(&f.moment, "moment", "", "Name of the snapshot that the source is: one of the same name that was cut short is gone on with")
+	flags.BoolVar(&f.rewrite, "rewrite", false, "Store all of it again, also what the repository holds: mends what is damaged there, in all images that have the same chunks")
 	flags.BoolVar(&f.create, "create", false, "Make the repository if there is none")
 	return cmd
 }
@@ -67,6 +68,9 @@ func (f backupFlags) check() error {
 	}
 	if f.extents != "" && f.scan {
 		return errors.New("--scan reads everything and --extents does not: leave one out")
+	}
+	if f.rewrite && f.parent != parentLatest && f.parent != parentNone {
+		return errors.New("--rewrite stores everything again, and --parent what differs: leave one out")
 	}
 	return nil
 }
@@ -133,10 +137,10 @@ func (r *volumeRun) backup(ctx context.Context, f backupFlags, path string) erro
 
 // parent is the image to compare with, which must be of the same volume.
 func (r *volumeRun) parent(ctx context.Context, f backupFlags, volume snapshot.Volume, kind snapshot.Kind) (snapshot.ImageID, error) {
-	switch f.parent {
-	case parentNone:
+	switch {
+	case f.parent == parentNone, f.rewrite:
 		return "", nil
-	case parentLatest:
+	case f.parent == parentLatest:
 		images, err := r.repo.Images(ctx, volume)
 		for i := len(images) - 1; i >= 0; i-- {
 			if images[i].Kind == kind {
@@ -164,6 +168,9 @@ func (r *volumeRun) backupTree(ctx context.Context, f backupFlags, path string, 
 	if r.limiter != nil {
 		return image, snapshot.Stats{}, errors.New("--rate is not served for folders yet: leave it out")
 	}
+	if f.rewrite {
+		return image, snapshot.Stats{}, fmt.Errorf("%s is a folder, and only devices and files are stored again: leave --rewrite out", path)
+	}
 	image.Method = snapshot.MethodFiles
 	told, end := r.progress("back up %s", image.Volume)
 	defer end()
@@ -189,7 +196,7 @@ func (r *volumeRun) backupBlocks(ctx context.Context, f backupFlags, path string
 	if err := r.warnOfUse(path); err != nil {
 		return image, snapshot.Stats{}, err
 	}
-	request := snapshot.BackupRequest{Source: source, Image: image, Parent: parent, Moment: f.moment, Workers: r.flags.workers, Limiter: r.limiter, Budget: r.budget}
+	request := snapshot.BackupRequest{Source: source, Image: image, Parent: parent, Moment: f.moment, Rewrite: f.rewrite, Workers: r.flags.workers, Limiter: r.limiter, Budget: r.budget}
 	if request.Image.Method, request.Extents, err = f.method(source); err != nil {
 		return image, snapshot.Stats{}, err
 	}

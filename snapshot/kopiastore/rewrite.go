@@ -1,0 +1,48 @@
+package kopiastore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/kopia/kopia/repo/object"
+
+	"github.com/godwit-io/godwit/snapshot"
+)
+
+// mend is what a user can do about damage. Another copy alone would go by what the index
+// lists, and leave it as it is.
+const mend = "store the volume again with godwitctl volume backup --rewrite if it is a device or a file, or go by an image that is whole"
+
+var _ snapshot.Rewriter = (*writer)(nil)
+
+// Rewrite has chunks, and the indexes over them, stored again where the repository holds
+// them since before this run: kopia takes what an index lists for stored, whatever has
+// become of it. Kopia counts in seconds, so one that is a second old may be left.
+func (w *writer) Rewrite() { w.rewrite = true }
+
+// anew writes an object, and once more where it was there already. All images that have it
+// are whole then, since kopia's index goes by the newest place of a content.
+func (w *writer) anew(ctx context.Context, write func() (object.ID, error)) (object.ID, error) {
+	id, err := write()
+	if err != nil || !w.rewrite {
+		return id, err
+	}
+	of, _, ok := id.ContentID()
+	if !ok {
+		return id, nil
+	}
+	// Of two who store the same chunk one would remove what the other has just stored.
+	w.rewriting.Lock()
+	defer w.rewriting.Unlock()
+	info, err := w.session.ContentInfo(ctx, of)
+	if err != nil {
+		return object.EmptyID, fmt.Errorf("look for content %s: %w", of, err)
+	}
+	if !info.Timestamp().Before(w.begun) {
+		return id, nil
+	}
+	if err := w.session.ContentManager().DeleteContent(ctx, of); err != nil {
+		return object.EmptyID, fmt.Errorf("give up content %s: %w", of, err)
+	}
+	return write()
+}
