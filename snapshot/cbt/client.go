@@ -88,19 +88,19 @@ func (c *Client) Tail(ctx context.Context, base string, from int64) (Map, error)
 	return c.answer(ctx, base, from, fmt.Sprintf("blocks of %s since base %q from byte %d on", c.what, base, from))
 }
 
-// answer reads streams until one comes to its end, each from where the last one
-// broke off.
+// answer reads streams until one comes to its end. Each is asked for from the
+// last block that was told before, so that it has something to tell.
 func (c *Client) answer(ctx context.Context, base string, from int64, asked string) (Map, error) {
 	p := newParser(c.most)
-	p.end = from
+	p.last.Offset = from
 	resumed := 0
 	for tries, pause := 0, firstPause; ; {
-		before := p.end
-		err := c.stream(ctx, question{base: base, from: p.end, most: batch}, p)
+		before := p.last.End()
+		err := c.stream(ctx, question{base: base, from: p.last.Offset, most: batch}, p)
 		if ctx.Err() != nil {
 			return Map{}, fmt.Errorf("ask the storage for %s: %w", asked, context.Cause(ctx))
 		}
-		if err == nil || p.end > 0 && p.end == p.capacity && ReasonOf(err) == "" {
+		if err == nil || p.last.End() > 0 && p.last.End() == p.capacity && ReasonOf(err) == "" {
 			m, err := p.result()
 			m.Resumed = resumed
 			return m, about(err, asked)
@@ -108,7 +108,7 @@ func (c *Client) answer(ctx context.Context, base string, from int64, asked stri
 		if err := lasting(err, base != ""); err != nil {
 			return Map{}, about(err, asked)
 		}
-		if p.end > before {
+		if p.last.End() > before {
 			tries, pause = 0, firstPause
 		}
 		if tries++; tries > patience {
@@ -116,13 +116,13 @@ func (c *Client) answer(ctx context.Context, base string, from int64, asked stri
 			if p.capacity == 0 {
 				reason = Unreachable
 			}
-			return Map{}, about(&Error{Reason: reason, Problem: fmt.Sprintf("given up at byte %d after %d tries", p.end, tries), Err: err}, asked)
+			return Map{}, about(&Error{Reason: reason, Problem: fmt.Sprintf("given up at byte %d after %d tries", p.last.End(), tries), Err: err}, asked)
 		}
 		if err := c.wait(ctx, pause); err != nil {
 			return Map{}, fmt.Errorf("ask the storage for %s: %w", asked, err)
 		}
 		pause *= 2
-		if p.end > 0 {
+		if p.last.End() > 0 {
 			resumed++
 		}
 	}

@@ -82,7 +82,7 @@ func TestBrokenAnswerIsTakenUpAgain(t *testing.T) {
 		scripted{err: errBroken}, // nothing new
 		// The driver may begin before the place that was asked for.
 		scripted{messages: []message{variable(mib, ext(60*kib, 16*kib)), variable(mib, ext(512*kib, kib))}, err: status.Error(codes.DeadlineExceeded, "too long")},
-		scripted{messages: []message{variable(mib, ext(mib-4*kib, 4*kib))}},
+		scripted{messages: []message{variable(mib, ext(512*kib, kib)), variable(mib, ext(mib-4*kib, 4*kib))}},
 	)
 	m, err := c.Delta(t.Context(), "s1")
 	if err != nil {
@@ -99,7 +99,7 @@ func TestBrokenAnswerIsTakenUpAgain(t *testing.T) {
 			t.Errorf("asked %+v", q)
 		}
 	}
-	if want := []int64{0, 68 * kib, 68 * kib, 513 * kib}; !slices.Equal(from, want) {
+	if want := []int64{0, 64 * kib, 64 * kib, 512 * kib}; !slices.Equal(from, want) {
 		t.Errorf("asked from %v, want %v", from, want)
 	}
 	if err := c.Close(); err != nil || !s.closed {
@@ -114,18 +114,88 @@ func TestWhatBreaksAfterTheLastBlockIsComplete(t *testing.T) {
 	}
 }
 
+// TestBreakAfterTheLastBlock has a truthful driver, which has nothing to tell but
+// what it told before.
+func TestBreakAfterTheLastBlock(t *testing.T) {
+	first := scripted{messages: []message{variable(mib, ext(0, 4*kib), ext(64*kib, 16*kib))}, err: errBroken}
+	want := []snapshot.Extent{ext(0, 4*kib), ext(64*kib, 16*kib)}
+	for name, again := range map[string][]scripted{
+		"the same":              {{messages: []message{variable(mib, ext(64*kib, 16*kib))}}},
+		"in pieces":             {{messages: []message{variable(mib, ext(64*kib, 4*kib)), variable(mib, ext(68*kib, 12*kib))}}},
+		"nothing, and a break":  {{err: errBroken}, {messages: []message{variable(mib, ext(64*kib, 16*kib))}}},
+		"a piece, and a break":  {{messages: []message{variable(mib, ext(64*kib, 4*kib))}, err: errBroken}, {messages: []message{variable(mib, ext(64*kib, 16*kib))}}},
+		"the same, and a break": {{messages: []message{variable(mib, ext(64*kib, 16*kib))}, err: errBroken}, {messages: []message{variable(mib, ext(64*kib, 16*kib))}}},
+	} {
+		c, s := play(append([]scripted{first}, again...)...)
+		m, err := c.Delta(t.Context(), "s1")
+		if err != nil || !slices.Equal(m.Extents, want) || m.Resumed != len(again) {
+			t.Errorf("%s: %+v, %v, want %v", name, m, err, want)
+		}
+		for _, q := range s.asked[1:] {
+			if q.from != 64*kib {
+				t.Errorf("%s: asked from %d, want the start of the last block", name, q.from)
+			}
+		}
+	}
+}
+
+// TestBreakOfBlocksOfOneLength ends in a block that reaches over the volume's end.
+func TestBreakOfBlocksOfOneLength(t *testing.T) {
+	c, _ := play(
+		scripted{messages: []message{fixed(mib+512, ext(0, 64*kib))}, err: errBroken},
+		scripted{messages: []message{fixed(mib+512, ext(0, 64*kib), ext(mib, 64*kib))}},
+	)
+	m, err := c.Allocated(t.Context())
+	if want := []snapshot.Extent{ext(0, 64*kib), ext(mib, 512)}; err != nil || !slices.Equal(m.Extents, want) || m.Resumed != 1 {
+		t.Errorf("%+v, %v, want %v", m, err, want)
+	}
+}
+
+// TestTailThatBreaks is asked for from where nothing need be: only what was told
+// has to be told again.
+func TestTailThatBreaks(t *testing.T) {
+	c, s := play(scripted{err: errBroken}, scripted{})
+	if m, err := c.Tail(t.Context(), "s1", 512*kib); err != nil || m.Capacity != 0 || len(m.Extents) != 0 || s.asked[1].from != 512*kib {
+		t.Errorf("%+v, %v, asked %+v: nothing to tell from there on", m, err, s.asked)
+	}
+	c, s = play(scripted{messages: []message{variable(mib, ext(600*kib, 4*kib))}, err: errBroken}, scripted{})
+	if _, err := c.Tail(t.Context(), "s1", 512*kib); ReasonOf(err) != Lied || s.asked[1].from != 600*kib {
+		t.Errorf("%v, asked %+v, want reason Lied", err, s.asked)
+	}
+}
+
 func TestLiesAfterABreak(t *testing.T) {
 	first := scripted{messages: []message{variable(mib, ext(64*kib, 4*kib))}, err: errBroken}
-	for name, second := range map[string]message{
-		"begins too early":     variable(mib, ext(0, 4*kib)),
-		"two that begin early": variable(mib, ext(60*kib, 16*kib), ext(68*kib, 16*kib)),
-		"another size":         variable(2*mib, ext(128*kib, 4*kib)),
-		"another kind":         fixed(mib, ext(128*kib, 4*kib)),
+	again := variable(mib, ext(64*kib, 4*kib))
+	for name, second := range map[string][]message{
+		"begins too early":         {variable(mib, ext(0, 4*kib))},
+		"ends where it begins":     {variable(mib, ext(0, 64*kib))},
+		"two that begin early":     {variable(mib, ext(60*kib, 16*kib), ext(68*kib, 16*kib))},
+		"another size":             {variable(2*mib, ext(64*kib, 4*kib))},
+		"another kind":             {fixed(mib, ext(64*kib, 4*kib))},
+		"another size after it":    {again, variable(2*mib, ext(128*kib, 4*kib))},
+		"nothing at all":           {},
+		"no block":                 {variable(mib)},
+		"not what was told":        {variable(mib, ext(128*kib, 4*kib))},
+		"only behind it":           {variable(mib, ext(68*kib, 4*kib))},
+		"only a piece of it":       {variable(mib, ext(64*kib, kib))},
+		"only its end":             {variable(mib, ext(66*kib, 4*kib))},
+		"with a gap":               {variable(mib, ext(64*kib, kib), ext(66*kib, 4*kib))},
+		"twice":                    {again, again},
+		"twice, the second longer": {again, variable(mib, ext(66*kib, 4*kib))},
 	} {
-		c, _ := play(first, scripted{messages: []message{second}})
-		if _, err := c.Delta(t.Context(), "s1"); ReasonOf(err) != Lied {
-			t.Errorf("%s: %v, want reason Lied", name, err)
+		c, _ := play(first, scripted{messages: second})
+		if m, err := c.Delta(t.Context(), "s1"); ReasonOf(err) != Lied {
+			t.Errorf("%s: %+v, %v, want reason Lied", name, m, err)
 		}
+	}
+	c, _ := play(first, scripted{err: errBroken}, scripted{})
+	if m, err := c.Delta(t.Context(), "s1"); ReasonOf(err) != Lied {
+		t.Errorf("nothing after two breaks: %+v, %v, want reason Lied", m, err)
+	}
+	c, _ = play(first, scripted{messages: []message{again, variable(mib, ext(128*kib, 4*kib))}, err: errBroken}, scripted{messages: []message{again}})
+	if m, err := c.Delta(t.Context(), "s1"); ReasonOf(err) != Lied {
+		t.Errorf("what was told before the first break: %+v, %v, want reason Lied", m, err)
 	}
 }
 
@@ -205,7 +275,7 @@ func TestContextEndsTheQuestion(t *testing.T) {
 
 func TestSilentStreamIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, s := play(scripted{messages: []message{variable(mib, ext(0, 4*kib))}, hang: true}, scripted{messages: []message{variable(mib, ext(8*kib, 4*kib))}})
+		c, s := play(scripted{messages: []message{variable(mib, ext(0, 4*kib))}, hang: true}, scripted{messages: []message{variable(mib, ext(0, 4*kib), ext(8*kib, 4*kib))}})
 		began := time.Now()
 		m, err := c.Allocated(t.Context())
 		if err != nil || len(m.Extents) != 2 || len(s.asked) != 2 {

@@ -76,11 +76,14 @@ type parser struct {
 	lengths  lengths
 	capacity int64
 	block    int64 // the size of a block, where it is fixed
-	// end is where the last tuple ended: where to take the answer up again.
-	end int64
-	// resumed is set from the start of a second stream to its first tuple, which
-	// may begin before the place that was asked for.
-	resumed bool
+	// last is the tuple that reaches furthest, within the volume. The answer is
+	// taken up again at its start: behind its end there may be nothing to tell, and
+	// a stream that leaves out what is there would look the same.
+	last snapshot.Extent
+	// owed is what this stream has yet to tell again, from where it was asked for.
+	owed snapshot.Extent
+	// at is where the last tuple of this stream ended.
+	at int64
 	// told says that this stream has told something.
 	told bool
 
@@ -92,7 +95,7 @@ func newParser(most int) *parser { return &parser{most: most, unit: grain} }
 
 // begin is called where a stream starts.
 func (p *parser) begin() {
-	p.resumed, p.told = p.end > 0, false
+	p.owed, p.at, p.told = p.last, 0, false
 }
 
 // take checks one message and adds its extents.
@@ -132,19 +135,33 @@ func (p *parser) tuple(b snapshot.Extent) error {
 	if b.Offset >= p.capacity || p.lengths != fixedLength && b.End() > p.capacity {
 		return lied("a block of %d bytes at %d lies beyond the end of a volume of %d bytes", b.Length, b.Offset, p.capacity)
 	}
-	if b.Offset < p.end {
-		if !p.resumed {
-			return lied("a block at %d comes after one that ends at %d", b.Offset, p.end)
-		}
-		if b.End() <= p.end {
-			return lied("the answer was asked for from %d on, and begins with a block that ends at %d", p.end, b.End())
-		}
+	if err := p.follows(b); err != nil {
+		return err
 	}
-	p.resumed = false
-	p.end = min(b.End(), p.capacity)
 	p.add(b)
 	if len(p.extents) > p.most {
 		p.coarsen()
+	}
+	return nil
+}
+
+// follows holds a tuple to those before it, of this stream and of the one that
+// broke. The first may begin before the place that was asked for, and what was
+// told before may be told in other pieces, but without a gap.
+func (p *parser) follows(b snapshot.Extent) error {
+	switch {
+	case b.Offset < p.at:
+		return lied("a block at %d comes after one that ends at %d", b.Offset, p.at)
+	case b.End() <= p.owed.Offset:
+		return lied("the answer was asked for from %d on, and begins with a block that ends at %d", p.owed.Offset, b.End())
+	case p.owed.Length > 0 && b.Offset > p.owed.Offset:
+		return lied("what is at %d was told before the answer broke off, and left out when it was asked for again", p.owed.Offset)
+	}
+	p.at = min(b.End(), p.capacity)
+	again := min(p.at, p.owed.End()) - p.owed.Offset
+	p.owed.Offset, p.owed.Length = p.owed.Offset+again, p.owed.Length-again
+	if p.at > p.last.End() {
+		p.last = snapshot.Extent{Offset: b.Offset, Length: p.at - b.Offset}
 	}
 	return nil
 }
@@ -180,7 +197,10 @@ func (p *parser) coarsen() {
 
 // result is the Map once a stream has come to its end.
 func (p *parser) result() (Map, error) {
-	if !p.told && p.end == 0 {
+	switch {
+	case p.owed.Length > 0:
+		return Map{}, lied("what is at %d was told before the answer broke off; asked for again from there, it ended before it told that again", p.owed.Offset)
+	case !p.told && p.last.End() == 0:
 		return Map{}, lied("it ended without telling anything, not even the volume's size")
 	}
 	return Map{Capacity: p.capacity, Extents: append([]snapshot.Extent{}, p.extents...)}, nil
