@@ -101,13 +101,8 @@ func (w *writer) take(ctx context.Context, m *kopia.Manifest) ([]snapshot.Extent
 		return nil, err
 	}
 	var done []snapshot.Extent
-	at := int64(0)
 	for _, e := range point.Done {
 		d := snapshot.Extent(e)
-		if d.Offset < at || d.Length <= 0 || d.Length > w.layout.size-d.Offset || d.Offset%w.layout.chunk != 0 || !w.layout.edge(d.End()) {
-			return nil, fmt.Errorf("%d bytes at %d cannot be done: %w", d.Length, d.Offset, snapshot.ErrCorrupt)
-		}
-		at = d.End()
 		if err := w.takeExtent(ctx, held, d); err != nil {
 			return nil, err
 		}
@@ -125,19 +120,16 @@ func (w *writer) point(ctx context.Context, m *kopia.Manifest) (*blockImage, che
 	if err != nil {
 		return nil, point, err
 	}
+	held := &blockImage{repository: r, image: record.Image, layout: record.layout()}
+	if files[volumeName] == nil || held.layout != w.layout {
+		return nil, point, fmt.Errorf("it is of another run: %w", snapshot.ErrCorrupt)
+	}
 	data, err := r.readFile(ctx, files, checkpointFile)
 	if err != nil {
 		return nil, point, err
 	}
-	if err := json.Unmarshal(data, &point); err != nil {
-		return nil, point, fmt.Errorf("%s: %w: %w", checkpointFile, snapshot.ErrCorrupt, err)
-	}
-	held := &blockImage{
-		repository: r, image: record.Image,
-		layout: layout{record.Image.Size, record.SegmentSize, record.Image.ChunkSize},
-	}
-	if files[volumeName] == nil || point.Format != formatVersion || point.Key != w.key || held.layout != w.layout {
-		return nil, point, fmt.Errorf("it is of another run: %w", snapshot.ErrCorrupt)
+	if point, err = decodeCheckpoint(data, w.key, w.layout); err != nil {
+		return nil, point, err
 	}
 	if held.root, err = r.readIndirect(ctx, files[volumeName].ObjectID, held.layout.size); err != nil {
 		return nil, point, r.damage(err)
@@ -146,6 +138,27 @@ func (w *writer) point(ctx context.Context, m *kopia.Manifest) (*blockImage, che
 		return nil, point, fmt.Errorf("it has %d segments: %w", len(held.root), snapshot.ErrCorrupt)
 	}
 	return held, point, nil
+}
+
+// decodeCheckpoint reads checkpoint.json of a run, and sees that its ranges are
+// whole chunks of the volume, in order.
+func decodeCheckpoint(data []byte, key string, l layout) (checkpointRecord, error) {
+	var point checkpointRecord
+	if err := json.Unmarshal(data, &point); err != nil {
+		return point, fmt.Errorf("%s: %w: %w", checkpointFile, snapshot.ErrCorrupt, err)
+	}
+	if point.Format != formatVersion || point.Key != key {
+		return point, fmt.Errorf("it is of another run: %w", snapshot.ErrCorrupt)
+	}
+	at := int64(0)
+	for _, e := range point.Done {
+		d := snapshot.Extent(e)
+		if d.Offset < at || d.Length <= 0 || d.Length > l.size-d.Offset || d.Offset%l.chunk != 0 || !l.edge(d.End()) {
+			return point, fmt.Errorf("%d bytes at %d cannot be done: %w", d.Length, d.Offset, snapshot.ErrCorrupt)
+		}
+		at = d.End()
+	}
+	return point, nil
 }
 
 // takeExtent takes whole segments as they are, and the chunks of others.

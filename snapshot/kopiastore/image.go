@@ -267,14 +267,27 @@ func (r *Repository) record(ctx context.Context, m *kopia.Manifest) (imageRecord
 	if err != nil {
 		return record, nil, err
 	}
-	if err := json.Unmarshal(data, &record); err != nil {
-		return record, nil, fmt.Errorf("%s: %w: %w", imageFile, snapshot.ErrCorrupt, err)
-	}
-	if record.Format != formatVersion {
-		return record, nil, fmt.Errorf("%s has format %d, and this one reads format %d: %w", imageFile, record.Format, formatVersion, errFormat)
+	if record, err = decodeRecord(data); err != nil {
+		return record, nil, err
 	}
 	record.Image.ID = snapshot.ImageID(m.ID)
 	return record, files, nil
+}
+
+func decodeRecord(data []byte) (imageRecord, error) {
+	var record imageRecord
+	if err := json.Unmarshal(data, &record); err != nil {
+		return record, fmt.Errorf("%s: %w: %w", imageFile, snapshot.ErrCorrupt, err)
+	}
+	if record.Format != formatVersion {
+		return record, fmt.Errorf("%s has format %d, and this one reads format %d: %w", imageFile, record.Format, formatVersion, errFormat)
+	}
+	return record, nil
+}
+
+// layout is not checked: who reads by it sees that it is valid.
+func (r imageRecord) layout() layout {
+	return layout{r.Image.Size, r.SegmentSize, r.Image.ChunkSize}
 }
 
 // Image describes a committed image.

@@ -32,7 +32,9 @@ func (l layout) valid() bool {
 	return l.size > 0 && l.chunk > 0 && l.chunk <= maxChunk && l.segment >= l.chunk && l.segment%l.chunk == 0
 }
 
-func (l layout) segments() int64 { return (l.size + l.segment - 1) / l.segment }
+// segments rounds up without a sum, which a segment length read from a record
+// could make overflow.
+func (l layout) segments() int64 { return (l.size-1)/l.segment + 1 }
 
 // segmentAt is the range of a segment.
 func (l layout) segmentAt(index int64) snapshot.Extent {
@@ -42,7 +44,7 @@ func (l layout) segmentAt(index int64) snapshot.Extent {
 
 // chunksIn is how many chunks a segment has.
 func (l layout) chunksIn(index int64) int64 {
-	return (l.segmentAt(index).Length + l.chunk - 1) / l.chunk
+	return (l.segmentAt(index).Length-1)/l.chunk + 1
 }
 
 // chunkLength is the length of the chunk that starts at offset.

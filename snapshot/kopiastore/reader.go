@@ -58,7 +58,7 @@ func (r *Repository) openListed(ctx context.Context, id snapshot.ImageID) (*bloc
 	}
 	b := &blockImage{
 		repository: r, image: record.Image, zeros: record.Zeros, unsealer: unsealer,
-		layout: layout{record.Image.Size, record.SegmentSize, record.Image.ChunkSize},
+		layout: record.layout(),
 	}
 	switch {
 	case record.Image.Kind != snapshot.Block:
