@@ -91,11 +91,12 @@ func (s faultyStorage) ListBlobs(ctx context.Context, prefix blob.ID, each func(
 		return err
 	}
 	s.fault.mu.Lock()
-	if before, ok := s.fault.lists[prefix]; ok && strikes {
-		found, before = before, found
-	}
+	before, ok := s.fault.lists[prefix]
 	s.fault.lists[prefix] = found
 	s.fault.mu.Unlock()
+	if strikes && ok {
+		found = before
+	}
 	for _, m := range found {
 		if err := each(m); err != nil {
 			return err
