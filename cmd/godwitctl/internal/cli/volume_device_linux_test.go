@@ -28,7 +28,17 @@ func TestVolumeTargetInUse(t *testing.T) {
 	loop := strings.TrimSpace(tell(t, "losetup", "--find", "--show", disk))
 	t.Cleanup(func() { tell(t, "losetup", "--detach", loop) })
 
-	p.refuse(t, "is in use by "+loop, "restore", "--force", "--image", id, disk)
+	linked, bound := filepath.Join(t.TempDir(), "linked"), filepath.Join(t.TempDir(), "bound")
+	if err := os.Link(disk, linked); err != nil {
+		t.Fatal(err)
+	}
+	write(t, bound, nil)
+	tell(t, "mount", "--bind", disk, bound)
+	defer tell(t, "umount", bound)
+	for _, name := range []string{disk, linked, bound} {
+		p.refuse(t, name+" is in use by "+loop, "restore", "--force", "--image", id, name)
+		p.refuse(t, name+" is in use by "+loop, "apply", "--force", "--to", id, name)
+	}
 	p.run(t, "restore", "--image", id, loop)
 	read := func() []byte {
 		b := make([]byte, len(content))

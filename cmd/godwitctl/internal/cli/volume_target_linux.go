@@ -106,13 +106,10 @@ func holds(path string, sink *blockdev.Sink) (string, error) {
 	return "", nil
 }
 
-// loopOf names the loop device that a file is behind, if any.
+// loopOf names the loop device that a file or a device is behind, if any.
 func loopOf(path string) (string, error) {
-	absolute, err := filepath.EvalSymlinks(path)
-	if err == nil {
-		absolute, err = filepath.Abs(absolute)
-	}
-	if err != nil {
+	var target unix.Stat_t
+	if err := unix.Stat(path, &target); err != nil {
 		return "", fmt.Errorf("find %s: %w", path, err)
 	}
 	backing, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
@@ -120,12 +117,39 @@ func loopOf(path string) (string, error) {
 		return "", fmt.Errorf("look for loop devices: %w", err)
 	}
 	for _, file := range backing {
-		held, err := os.ReadFile(file) //nolint:gosec // the kernel's own
-		if err == nil && strings.TrimSpace(string(held)) == absolute {
-			return "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(file))), nil
+		loop := "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(file)))
+		held, err := behind(loop, file)
+		if err == nil && isSame(held, target) {
+			return loop, nil
 		}
 	}
 	return "", nil
+}
+
+// behind is what a loop device holds, as far as isSame needs it. The device itself tells,
+// whatever names and mounts there are; who may not open it has to go by the name that
+// the kernel shows.
+func behind(loop, backing string) (held unix.Stat_t, err error) {
+	if fd, err := unix.Open(loop, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err == nil {
+		defer func() { _ = unix.Close(fd) }()
+		if info, err := unix.IoctlLoopGetStatus64(fd); err == nil {
+			return unix.Stat_t{Dev: info.Device, Ino: info.Inode, Rdev: info.Rdevice}, nil
+		}
+	}
+	name, err := os.ReadFile(backing) //nolint:gosec // the kernel's own
+	if err != nil {
+		return held, err
+	}
+	err = unix.Stat(strings.TrimSuffix(string(name), "\n"), &held)
+	return held, err
+}
+
+// isSame says whether both are the same file, or nodes of the same device.
+func isSame(held, target unix.Stat_t) bool {
+	if target.Mode&unix.S_IFMT == unix.S_IFBLK {
+		return held.Rdev == target.Rdev
+	}
+	return held.Dev == target.Dev && held.Ino == target.Ino
 }
 
 // openTarget opens an existing device or file for writing. What is in use is
