@@ -85,7 +85,7 @@ func (r *Repository) backupTree(ctx context.Context, dir string, image snapshot.
 // packs, which a small budget makes do with less of, and what is known of the entries.
 func (r *Repository) acquireTree(ctx context.Context, entries, weight int64) (release func(), err error) {
 	if all := r.budget.Size(); r.budget != nil && weight > max(all-treeWeight, all/2) {
-		return nil, fmt.Errorf("%w: what is to be known of the tree's %d entries takes %d MiB of memory beside its packs' %d, and all transfers together may take %d: allow more (the chart's node.memory)",
+		return nil, fmt.Errorf("%w: what is to be known of the tree's %d entries takes %d MiB of memory beside its packs' %d, and all transfers together may take %d: allow more (the chart's node.memory, or --memory of godwitctl volume)",
 			snapshot.ErrBudget, entries, weight>>20, treeWeight>>20, all>>20)
 	}
 	release, err = r.budget.Acquire(ctx, treeWeight+weight)

@@ -165,8 +165,8 @@ func (r *volumeRun) backupTree(ctx context.Context, f backupFlags, path string, 
 	if f.extents != "" {
 		return image, snapshot.Stats{}, fmt.Errorf("%s is a folder, which has no extents: leave --extents out", path)
 	}
-	if r.limiter != nil {
-		return image, snapshot.Stats{}, errors.New("--rate is not served for folders yet: leave it out")
+	if err := r.forFolder(); err != nil {
+		return image, snapshot.Stats{}, err
 	}
 	if f.rewrite {
 		return image, snapshot.Stats{}, fmt.Errorf("%s is a folder, and only devices and files are stored again: leave --rewrite out", path)

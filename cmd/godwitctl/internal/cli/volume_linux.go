@@ -49,9 +49,11 @@ type volumeRun struct {
 	flags *volumeFlags
 	repo  snapshot.Repository
 	begun time.Time
-	// limiter and budget bound all that the command does.
+	// limiter and budget bound all that the command does with a device or a file.
 	limiter *snapshot.Limiter
 	budget  *snapshot.Budget
+	// traffic bounds what goes to and from the repository; nothing until forFolder.
+	traffic *snapshot.Limiter
 }
 
 // onRepository opens the repository, does the work, and closes it.
@@ -76,13 +78,29 @@ func (s *session) onRepository(ctx context.Context, f *volumeFlags, create bool,
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	begun := time.Now()
-	repo, err := kopiastore.New().Open(ctx, location, create)
+	traffic, err := snapshot.NewLimiter(snapshot.Limits{})
+	if err != nil {
+		return err
+	}
+	repo, err := kopiastore.New(kopiastore.WithBudget(budget), kopiastore.WithLimiter(traffic)).Open(ctx, location, create)
 	if err != nil {
 		return err
 	}
 	// What was begun must be cleaned up after Ctrl-C too.
 	defer func() { err = errors.Join(err, repo.Close(context.WithoutCancel(ctx))) }()
-	return do(ctx, &volumeRun{session: s, flags: f, repo: repo, begun: begun, limiter: limiter, budget: budget})
+	return do(ctx, &volumeRun{session: s, flags: f, repo: repo, begun: begun, limiter: limiter, budget: budget, traffic: traffic})
+}
+
+// forFolder has the flags count for a folder, which the repository reads and writes
+// itself: only its traffic can be bound.
+func (r *volumeRun) forFolder() error {
+	if r.flags.workers != 0 {
+		return errors.New("--workers is for devices and files, and not for folders: leave it out")
+	}
+	if r.limiter == nil {
+		return nil
+	}
+	return r.traffic.Set(r.limiter.Limits())
 }
 
 // profile writes a CPU profile until stop is called; without a file it does nothing.

@@ -45,12 +45,12 @@ func (f *volumeFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.caFile, "ca-file", "", "PEM file with the authority of the store's certificate (or AWS_CA_BUNDLE)")
 	flags.StringVar(&f.passwordFile, "password-file", "", "File that holds the repository's password (or KOPIA_PASSWORD)")
 	flags.StringVar(&f.cacheDir, "cache-dir", "", "Folder for a bounded cache of indexes (default: in the user's cache folder)")
-	flags.StringVar(&f.rate, "rate", "", "Move at most so many bytes a second, such as 50MiB (default: no bound)")
+	flags.StringVar(&f.rate, "rate", "", "Move at most so many bytes a second, such as 50MiB: to and from a device or a file; for a folder, to and from the repository (default: no bound)")
 	flags.StringVar(&f.memory, "memory", "160MiB", "Hold at most so much of the volume in memory")
 	flags.StringVar(&f.cpuProfile, "cpu-profile", "", "Write a CPU profile to this file")
 	flags.BoolVar(&f.json, "json", false, "Write the result as JSON")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "Show no progress")
-	flags.IntVar(&f.workers, "workers", 0, "How many work on the volume at once (default: the engine's choice)")
+	flags.IntVar(&f.workers, "workers", 0, "How many work on a device or a file at once (default: the engine's choice)")
 }
 
 // bounds are --rate and --memory.

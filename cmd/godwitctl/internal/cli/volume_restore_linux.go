@@ -165,10 +165,11 @@ func (r *volumeRun) unfinished(ctx context.Context, path, remedy string, n snaps
 }
 
 func (r *volumeRun) restoreTree(ctx context.Context, f restoreFlags, image snapshot.Image, path string) (snapshot.Stats, error) {
+	if err := r.forFolder(); err != nil {
+		return snapshot.Stats{}, err
+	}
 	entries, err := os.ReadDir(path)
 	switch {
-	case r.limiter != nil:
-		return snapshot.Stats{}, errors.New("--rate is not served for folders yet: leave it out")
 	case errors.Is(err, fs.ErrNotExist):
 		if err := os.Mkdir(path, 0o700); err != nil {
 			return snapshot.Stats{}, fmt.Errorf("image %s is of files: make the folder for them: %w", image.ID, err)

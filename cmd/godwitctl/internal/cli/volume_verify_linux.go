@@ -67,7 +67,7 @@ func (r *volumeRun) verify(ctx context.Context, f verifyFlags, path string) (err
 		return err
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
-	request := snapshot.VerifyRequest{Source: source, Image: image.ID, Mode: snapshot.VerifyFull, Workers: r.flags.workers}
+	request := snapshot.VerifyRequest{Source: source, Image: image.ID, Mode: snapshot.VerifyFull, Workers: r.flags.workers, Limiter: r.limiter}
 	if f.sample > 0 {
 		request.Mode, request.Share = snapshot.VerifySample, f.sample/100
 	}
