@@ -6,11 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"os"
 	"strings"
 	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/godwit-io/godwit/snapshot"
 )
@@ -123,10 +120,8 @@ func (t *treeRestore) compareFiles(ctx context.Context, d *differences) error {
 	})
 }
 
-// compareFile opens what others may have put there: it follows no link, and waits for
-// nobody at a pipe's other end.
 func (t *treeRestore) compareFile(ctx context.Context, e *storedEntry) (err error) {
-	f, err := os.OpenFile(t.local(e.Path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := openFound(t.local(e.Path))
 	if err != nil {
 		return err
 	}

@@ -71,16 +71,20 @@ func (t *treeRestore) eachFile(ctx context.Context, chosen func() bool, do func(
 }
 
 func (t *treeRestore) verifyFile(ctx context.Context, e *storedEntry) (err error) {
-	f, err := os.Open(t.local(e.Path))
-	if errors.Is(err, os.ErrNotExist) {
+	f, err := openFound(t.local(e.Path))
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ENOTDIR):
 		return fmt.Errorf("%w: it is not there", snapshot.ErrDiffers)
-	}
-	if err != nil {
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO):
+		return fmt.Errorf("%w: it is no file", snapshot.ErrDiffers)
+	case err != nil:
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	if info, err := f.Stat(); err != nil {
 		return err
+	} else if !info.Mode().IsRegular() {
+		return fmt.Errorf("%w: it is no file", snapshot.ErrDiffers)
 	} else if info.Size() != e.Size {
 		return fmt.Errorf("%w: it has %d bytes, and not %d", snapshot.ErrDiffers, info.Size(), e.Size)
 	}
@@ -89,6 +93,12 @@ func (t *treeRestore) verifyFile(ctx context.Context, e *storedEntry) (err error
 		return err
 	}
 	return t.sameAsStored(ctx, f, e)
+}
+
+// openFound opens what others may have put there: it follows no link, and waits for
+// nobody at a pipe's other end.
+func openFound(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 }
 
 // sameAsStored compares a file with what the image has of it.

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -371,6 +372,37 @@ func testVolumeFolder(t *testing.T, p program) {
 	p.run(t, "restore", "--image", string(tree.Image.ID), filepath.Join(target, "new"))
 	same(t, filepath.Join(target, "new", "link"), []byte("content"))
 	p.refuse(t, "use restore", "apply", "--to", string(tree.Image.ID), filepath.Join(dir, "file"))
+	testVolumeFolderVerified(t, p, tree.Image, filepath.Join(target, "new"))
+}
+
+func testVolumeFolderVerified(t *testing.T, p program, image snapshot.Image, dir string) {
+	verify := func(more ...string) []string { return append([]string{"verify", "--image", string(image.ID)}, more...) }
+	same := decoded[treeVerdict](t, p.run(t, verify("--json", dir)...))
+	if same.Differs != "" || same.Target != dir || same.Image.ID != image.ID || same.Stats.Read != int64(len("content")) {
+		t.Errorf("of what was restored it says %+v", same)
+	}
+	if out := p.run(t, verify("--sample", "1", dir)...); !strings.HasPrefix(out, dir+" holds image ") {
+		t.Errorf("of a sample it says %q", out)
+	}
+	file := filepath.Join(dir, "file")
+	write(t, file, []byte("CONTENT"))
+	p.refuse(t, "1 entries differ, the first \"file\"", verify(dir)...)
+	p.refuse(t, "shop/files: file \"file\": the volume differs from the image at 0: restore --force", verify("--sample", "100", dir)...)
+	out, _, code := p.try(verify("--json", dir)...)
+	if said := decoded[treeVerdict](t, out); code != exitFailure || !strings.HasPrefix(said.Differs, "1 entries differ") {
+		t.Errorf("of another file it says %+v, with exit code %d", said, code)
+	}
+	if err := errors.Join(os.Remove(file), syscall.Mkfifo(file, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	p.refuse(t, "it was a file, and is a fifo", verify(dir)...)
+	p.refuse(t, "it is no file", verify("--sample", "100", dir)...)
+	write(t, filepath.Join(dir, "new"), nil)
+	p.refuse(t, "2 entries differ", verify(dir)...)
+
+	p.refuse(t, "is no folder, and image", verify(filepath.Join(dir, "new"))...)
+	p.refuse(t, "no such file", verify(filepath.Join(dir, "nothere"))...)
+	p.refuse(t, "--workers is for devices and files", verify("--workers", "2", dir)...)
 }
 
 func testVolumeBadInput(t *testing.T, p program, path string, a volumeResult) {
@@ -391,6 +423,7 @@ func testVolumeBadInput(t *testing.T, p program, path string, a volumeResult) {
 	p.refuse(t, "leave one out", "backup", "--scan", "--parent", id, "--extents", path, path)
 	p.refuse(t, "name the first with --from", "apply", "--journal", "x", "--to", id, path)
 	p.refuse(t, "make it first, or leave --journal out", "restore", "--journal", "x", "--image", id, filepath.Join(t.TempDir(), "x"))
+	p.refuse(t, "is a folder, and image", "verify", "--image", id, t.TempDir())
 	p.refuse(t, "no percentage", "verify", "--image", id, "--sample", "101", path)
 	for repo, want := range map[string]string{
 		"": "which repository?", "x": "is not known", "file://host/x": "is not known", "s3://": "is not known", "s3://a:b@c/d": "must not hold keys",

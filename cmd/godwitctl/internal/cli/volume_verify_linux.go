@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -21,15 +23,23 @@ func newVolumeVerify(s *session, shared *volumeFlags) *cobra.Command {
 	var f verifyFlags
 	cmd := &cobra.Command{
 		Use:   "verify DEVICE_OR_FILE",
-		Short: "Compare a device or a file with an image, by hashes",
-		Long: `Compare a device or a file with an image, by hashes: no data is fetched.
+		Short: "Compare a device, a file or a folder with an image",
+		Long: `Compare a device, a file or a folder with an image.
 
-What differs is printed as lines of OFFSET LENGTH, the first hundred chunks of
-it. What lies behind the image is not looked at. To read the images themselves
-in the repository, use kopia snapshot verify --verify-files-percent=100.`,
+A device or a file is compared by hashes: no data is fetched. What differs is
+printed as lines of OFFSET LENGTH, the first hundred chunks of it. What lies
+behind the image is not looked at.
+
+A folder is compared by what it holds: files, links and folders that are new,
+gone or something else, and where none are, the bytes of all files, which are
+fetched for it. Owners, modes and times do not count, nor does a lost+found. With
+--sample only files of the image are compared, and nothing else.
+
+To read the images themselves in the repository, use kopia snapshot verify
+--verify-files-percent=100.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return fmt.Errorf("%s needs one device or file", cmd.CommandPath())
+				return fmt.Errorf("%s needs one device, file or folder", cmd.CommandPath())
 			}
 			if f.sample < 0 || f.sample > 100 {
 				return fmt.Errorf("--sample %g is no percentage", f.sample)
@@ -42,7 +52,7 @@ in the repository, use kopia snapshot verify --verify-files-percent=100.`,
 	flags := cmd.Flags()
 	flags.StringVar(&f.image, "image", "", "Id of the image")
 	flags.StringVar(&f.volume, "volume", "", "Compare with the latest image of this volume, [CLUSTER/]NAMESPACE/NAME")
-	flags.Float64Var(&f.sample, "sample", 0, "Compare only so many percent of the chunks, chosen at random (default: all)")
+	flags.Float64Var(&f.sample, "sample", 0, "Compare only so many percent of the chunks, of a folder of the files, chosen at random (default: all)")
 	return cmd
 }
 
@@ -54,14 +64,27 @@ type volumeVerdict struct {
 	Mismatches []changedExtent `json:"mismatches"`
 }
 
-func (r *volumeRun) verify(ctx context.Context, f verifyFlags, path string) (err error) {
+func (r *volumeRun) verify(ctx context.Context, f verifyFlags, path string) error {
 	image, err := r.choose(ctx, "image", f.image, f.volume)
 	if err != nil {
 		return err
 	}
-	if image.Kind != snapshot.Block {
-		return fmt.Errorf("image %s is of files, and only those of devices are compared: restore it to another folder and compare that", image.ID)
+	st, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("compare %s with image %s: %w", path, image.ID, err)
 	}
+	switch tree := image.Kind == snapshot.Tree; {
+	case tree && !st.IsDir():
+		return fmt.Errorf("%s is no folder, and image %s is of files: name a folder", path, image.ID)
+	case tree:
+		return r.verifyTree(ctx, f, image, path)
+	case st.IsDir():
+		return fmt.Errorf("%s is a folder, and image %s is of a device: name a device or a file", path, image.ID)
+	}
+	return r.verifyBlocks(ctx, f, image, path)
+}
+
+func (r *volumeRun) verifyBlocks(ctx context.Context, f verifyFlags, image snapshot.Image, path string) (err error) {
 	source, err := blockdev.OpenSource(path)
 	if err != nil {
 		return err
@@ -104,6 +127,53 @@ func (r *volumeRun) tellVerdict(path string, report snapshot.VerifyReport) error
 	if report.Differing > 0 {
 		return nil
 	}
+	return r.tellSame(verdict.volumeResult)
+}
+
+func (r *volumeRun) tellSame(v volumeResult) error {
 	return r.out("%s holds image %s of %s; read and compared %s in %.1fs",
-		path, report.Image.ID, report.Image.Volume, quantity.Bytes(report.Stats.Read), verdict.Seconds)
+		v.Target, v.Image.ID, v.Image.Volume, quantity.Bytes(v.Stats.Read), v.Seconds)
+}
+
+// treeVerdict is what --json writes of a folder.
+type treeVerdict struct {
+	volumeResult
+	// Differs says in words where the folder differs; empty for nowhere.
+	Differs string `json:"differs"`
+}
+
+func (r *volumeRun) verifyTree(ctx context.Context, f verifyFlags, image snapshot.Image, path string) error {
+	if err := r.forFolder(); err != nil {
+		return err
+	}
+	told, end := r.progress("compare %s with image %s", path, image.ID)
+	differs, stats, err := r.compareTree(ctx, f, image.ID, path, told)
+	end()
+	if err != nil {
+		return err
+	}
+	verdict := treeVerdict{volumeResult: r.result(image, stats), Differs: differs}
+	verdict.Target = path
+	switch {
+	case r.flags.json:
+		err = r.outJSON(verdict)
+	case differs == "":
+		err = r.tellSame(verdict.volumeResult)
+	}
+	if err == nil && differs != "" {
+		err = fmt.Errorf("%s differs from image %s of %s: %s: restore --force writes all of it anew", path, image.ID, image.Volume, differs)
+	}
+	return err
+}
+
+func (r *volumeRun) compareTree(ctx context.Context, f verifyFlags, image snapshot.ImageID, path string, told snapshot.Progress) (differs string, stats snapshot.Stats, err error) {
+	if f.sample == 0 {
+		return r.repo.CompareTree(ctx, image, path, told)
+	}
+	stats, err = r.repo.VerifyTree(ctx, image, path, f.sample/100, told)
+	if errors.Is(err, snapshot.ErrDiffers) {
+		// What was compared with what, the outermost words, is said by who tells of it.
+		return cmp.Or(errors.Unwrap(err), err).Error(), stats, nil
+	}
+	return "", stats, err
 }
