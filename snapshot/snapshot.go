@@ -217,7 +217,8 @@ type Trees interface {
 	// BackupTree stores the tree under dir, which nobody should write meanwhile.
 	BackupTree(ctx context.Context, dir string, image Image, parent ImageID, progress Progress) (Image, error)
 	// RestoreTree makes dir hold exactly the tree of the image, and nothing else
-	// but a lost+found that was there.
+	// but a lost+found that was there. Of files that dir has, only what differs is
+	// fetched and written: Read in its Stats is what was read of dir to tell.
 	RestoreTree(ctx context.Context, id ImageID, dir string, progress Progress) (Stats, error)
 	// VerifyTree reads files under dir again and compares them with the image: each
 	// with that chance, up to 1, and always the first. ErrDiffers names the file and

@@ -21,8 +21,8 @@ func verifyMode(m api.VerifyMode) snapshot.VerifyMode {
 	return snapshot.VerifyReadBack
 }
 
-// verifyTree reads files again. All of a tree is written at each round, so that what
-// was written is all of it.
+// verifyTree reads files again. All of a tree is made at each round, and its files compared
+// or written, so that what was written is all of it.
 func (a *attempt) verifyTree(ctx context.Context, image snapshot.ImageID, dir string, stats *snapshot.Stats) error {
 	share := 1.0
 	switch a.transfer.Spec.Verify {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -23,15 +22,16 @@ const (
 	// Small files wait for the network more than for the processor.
 	restoreWorkers = 8
 	lostAndFound   = "lost+found"
-	holeSize       = 4 << 10
 	copySize       = 256 << 10
-	// restoreWeight is what each worker copies, with a chunk as it came and as it is, and
-	// as much as a pack for the listings of the folders on the way.
-	restoreWeight = restoreWorkers*(2*maxChunk+copySize) + packSize
+	// restoreWeight is what each worker copies, with a chunk as it came and as it is, the
+	// chunks of files that are compared, and as much as a pack for the listings of the
+	// folders on the way.
+	restoreWeight = restoreWorkers*(2*maxChunk+copySize) + comparers*treeChunk + packSize
 )
 
 // RestoreTree makes dir hold exactly the tree of the image. That all of it is
-// in the repository is found out before anything in dir is removed.
+// in the repository is found out before anything in dir is removed. What a file in dir has
+// of its content already is not fetched: dir may hold anything, and be half written.
 func (r *Repository) RestoreTree(ctx context.Context, id snapshot.ImageID, dir string, progress snapshot.Progress) (snapshot.Stats, error) {
 	t := &treeRestore{repository: r, dir: dir, progress: progress}
 	if err := t.restore(ctx, id); err != nil {
@@ -48,29 +48,51 @@ type treeRestore struct {
 	telling    sync.Mutex
 	told       time.Time // under telling
 	tree       *storedTree
+	// hash tells what a file has, and spare is memory to read it into.
+	hash  *unsealer
+	spare chan []byte
 
-	total, done, fetched, written, files atomic.Int64
+	total, done, read, changed, fetched, written, files atomic.Int64
 }
 
 func (t *treeRestore) stats() snapshot.Stats {
 	return snapshot.Stats{
-		Total: t.total.Load(), Done: t.done.Load(), Fetched: t.fetched.Load(), Written: t.written.Load(),
-		Changed: t.done.Load(), Files: t.files.Load(),
+		Total: t.total.Load(), Done: t.done.Load(), Read: t.read.Load(), Changed: t.changed.Load(),
+		Fetched: t.fetched.Load(), Written: t.written.Load(), Files: t.files.Load(),
 	}
 }
 
-func (t *treeRestore) restore(ctx context.Context, id snapshot.ImageID) error {
+func (t *treeRestore) restore(ctx context.Context, id snapshot.ImageID) (err error) {
 	release, err := t.load(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if err := t.empty(); err != nil {
+	// What could not be written is told to those only who had the file system open then.
+	volume, err := os.Open(t.dir) //nolint:gosec // the volume
+	if err != nil {
 		return err
 	}
-	if err := t.create(context.WithValue(ctx, fetchedKey{}, &t.fetched)); err != nil {
+	defer func() { err = errors.Join(err, volume.Close()) }()
+	kept, err := t.prune(ctx)
+	if err != nil {
 		return err
 	}
+	if err := t.create(context.WithValue(ctx, fetchedKey{}, &t.fetched), kept); err != nil {
+		return err
+	}
+	if err := t.finishFolders(ctx); err != nil {
+		return err
+	}
+	t.tell()
+	if err := unix.Syncfs(int(volume.Fd())); err != nil {
+		return fmt.Errorf("make %s durable: %w", t.dir, err)
+	}
+	return nil
+}
+
+// finishFolders comes last, since all that is made in a folder touches its time.
+func (t *treeRestore) finishFolders(ctx context.Context) error {
 	for e, err := range t.tree.records(ctx) {
 		if err != nil {
 			return err
@@ -81,8 +103,7 @@ func (t *treeRestore) restore(ctx context.Context, id snapshot.ImageID) error {
 			}
 		}
 	}
-	t.tell()
-	return syncFilesystem(t.dir)
+	return nil
 }
 
 // load opens the image, and sees that all of it is in the repository. The memory that
@@ -124,40 +145,24 @@ func (t *treeRestore) find(ctx context.Context) error {
 	return nil
 }
 
-// empty removes what is in dir. Its default ACL goes too, or what is created
-// would inherit it.
-func (t *treeRestore) empty() error {
-	names, err := folderNames(t.dir)
-	if err != nil {
-		return err
+// create makes every entry that was not kept in order, files empty, while workers fill
+// those that are there.
+func (t *treeRestore) create(ctx context.Context, kept bits) error {
+	t.hash, t.spare = &unsealer{hash: t.repository.rep.ContentReader().ContentFormat().HashFunc()}, make(chan []byte, comparers)
+	for range comparers {
+		t.spare <- nil
 	}
-	for _, name := range names {
-		if name == lostAndFound {
-			continue
-		}
-		if err := os.RemoveAll(filepath.Join(t.dir, name)); err != nil {
-			return fmt.Errorf("remove what the image does not hold: %w", err)
-		}
-	}
-	err = unix.Removexattr(t.dir, "system.posix_acl_default")
-	if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP) {
-		return fmt.Errorf("remove the default ACL of %s: %w", t.dir, err)
-	}
-	return nil
-}
-
-// create makes every entry in order, files empty, while workers fill those
-// that were made.
-func (t *treeRestore) create(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	files := make(chan *storedEntry)
 	group.Go(func() error {
 		defer close(files)
+		number := -1
 		for e, err := range t.tree.entries(ctx) {
 			if err != nil {
 				return err
 			}
-			if err := t.make(&e.record); err != nil {
+			number++
+			if err := t.make(&e.record, kept.has(number)); err != nil {
 				return fmt.Errorf("make %s %q: %w", e.Type, e.Path, err)
 			}
 			if e.Type != typeFile || e.Link != "" {
@@ -188,7 +193,9 @@ func (t *treeRestore) create(ctx context.Context) error {
 
 func (t *treeRestore) local(p raw) string { return filepath.Join(t.dir, filepath.FromSlash(string(p))) }
 
-func (t *treeRestore) make(e *record) error {
+// make makes an entry, unless it was kept. What was not there before is never taken for
+// what was: of two names that a file system holds to be one, the second fails.
+func (t *treeRestore) make(e *record, kept bool) error {
 	file := t.local(e.Path)
 	if e.Type == typeFile {
 		t.files.Add(1)
@@ -198,17 +205,15 @@ func (t *treeRestore) make(e *record) error {
 	}
 	switch e.Type {
 	case typeFolder:
-		err := os.Mkdir(file, configDirMode)
-		if errors.Is(err, os.ErrExist) && (e.Path == "" || e.Path == lostAndFound) {
+		if kept {
 			return nil
 		}
-		return err
+		return os.Mkdir(file, configDirMode)
 	case typeFile:
-		f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, configFileMode) //nolint:gosec // checked to be inside
-		if err != nil {
-			return err
+		if kept && takes(file) {
+			return nil
 		}
-		return f.Close()
+		return makeFile(file, kept)
 	case typeSymlink:
 		if err := os.Symlink(string(e.Target), file); err != nil {
 			return err
@@ -220,6 +225,32 @@ func (t *treeRestore) make(e *record) error {
 		}
 	}
 	return t.finish(e)
+}
+
+// takes says that a file can be written where it is, and makes it as one that is made now:
+// for nobody else until it is finished. It cannot where it has names beside its first,
+// which are gone by now: those are other files of the image, or out of the volume.
+func takes(file string) bool {
+	f, err := openKept(file)
+	if err != nil {
+		return false
+	}
+	var st unix.Stat_t
+	fits := unix.Fstat(int(f.Fd()), &st) == nil && typeOf(st.Mode) == typeFile && st.Nlink == 1 && f.Chmod(configFileMode) == nil
+	return f.Close() == nil && fits
+}
+
+func makeFile(file string, instead bool) error {
+	if instead {
+		if err := unix.Unlink(file); err != nil {
+			return fmt.Errorf("remove what is to be replaced: %w", err)
+		}
+	}
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, configFileMode) //nolint:gosec // checked to be inside
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // link gives an entry another name.
@@ -257,74 +288,6 @@ func (t *treeRestore) openFolder(p raw) (int, error) {
 	return at, nil
 }
 
-// fill writes a file's content and then what is known of it.
-func (t *treeRestore) fill(ctx context.Context, e *storedEntry, buf []byte) (err error) {
-	f, err := os.OpenFile(t.local(e.Path), os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := t.write(ctx, f, e, buf); err != nil {
-		return err
-	}
-	return t.finish(&e.record)
-}
-
-func (t *treeRestore) write(ctx context.Context, f *os.File, e *storedEntry, buf []byte) (err error) {
-	or, err := t.repository.openObject(ctx, e.stored.ObjectID)
-	if err != nil {
-		return t.repository.damage(err)
-	}
-	defer func() { err = errors.Join(err, or.Close()) }()
-	at := int64(0)
-	for at < e.Size {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		b := buf[:min(int64(len(buf)), e.Size-at)]
-		if _, err := io.ReadFull(or, b); err != nil {
-			return fmt.Errorf("at %d: %w", at, t.repository.damage(err))
-		}
-		if err := t.writePieces(f, &e.record, b, at); err != nil {
-			return err
-		}
-		at += int64(len(b))
-		t.done.Add(int64(len(b)))
-	}
-	if n, err := or.Read(buf[:1]); n != 0 || !errors.Is(err, io.EOF) {
-		return fmt.Errorf("it goes on after %d bytes: %w", e.Size, snapshot.ErrCorrupt)
-	}
-	return f.Truncate(e.Size)
-}
-
-// writePieces leaves zeros of a sparse file out.
-func (t *treeRestore) writePieces(f *os.File, e *record, b []byte, at int64) error {
-	piece := len(b)
-	if e.Sparse {
-		piece = holeSize
-	}
-	for o := 0; o < len(b); o += piece {
-		p := b[o:min(o+piece, len(b))]
-		if e.Sparse && allZero(p) {
-			continue
-		}
-		if _, err := f.WriteAt(p, at+int64(o)); err != nil {
-			return err
-		}
-		t.written.Add(int64(len(p)))
-	}
-	return nil
-}
-
-func allZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
-}
-
 // finish sets owner, mode, attributes and time, in the order in which none
 // undoes another: an owner clears setuid and capabilities, an ACL and a mode
 // are two views of the same, and all of them touch the time.
@@ -352,15 +315,15 @@ func (t *treeRestore) finish(e *record) error {
 	return nil
 }
 
-// setXattrs makes them those wanted. What a security module put on a new file
-// is its own to remove.
+// setXattrs makes them those wanted. What a security module put on a file is its own to
+// remove; a capability is given by whoever had the file before.
 func setXattrs(file string, want map[string][]byte) error {
 	have, err := listXattrs(file)
 	if err != nil {
 		return err
 	}
 	for _, name := range have {
-		if _, keep := want[name]; keep || len(name) > 9 && name[:9] == "security." {
+		if _, keep := want[name]; keep || strings.HasPrefix(name, "security.") && name != "security.capability" {
 			continue
 		}
 		if err := unix.Lremovexattr(file, name); err != nil {
@@ -371,18 +334,6 @@ func setXattrs(file string, want map[string][]byte) error {
 		if err := unix.Lsetxattr(file, name, value, 0); err != nil {
 			return fmt.Errorf("set attribute %s of %s, which the filesystem of this volume may not support: %w", name, file, err)
 		}
-	}
-	return nil
-}
-
-func syncFilesystem(dir string) error {
-	f, err := os.Open(dir) //nolint:gosec // the volume
-	if err != nil {
-		return err
-	}
-	err = unix.Syncfs(int(f.Fd()))
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("make %s durable: %w", dir, err)
 	}
 	return nil
 }
