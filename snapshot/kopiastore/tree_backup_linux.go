@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -256,15 +255,12 @@ type treeProgress struct {
 	mu     sync.Mutex
 	stats  snapshot.Stats
 	last   time.Time
-	failed []error
+	failed failures
 	// awaited are files that the last checkpoint has, as long as they have not come.
 	awaited map[pathSum]bool
 }
 
-const (
-	progressInterval = 300 * time.Millisecond
-	failuresShown    = 10
-)
+const progressInterval = 300 * time.Millisecond
 
 func newTreeProgress(told snapshot.Progress) *treeProgress {
 	if told == nil {
@@ -324,25 +320,11 @@ func (p *treeProgress) soFar() (done int64, missing int) {
 func (p *treeProgress) Error(_ string, err error, _ bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failed = append(p.failed, err)
+	p.failed.add(err)
 }
 
 func (p *treeProgress) failures() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.failed) == 0 {
-		return nil
-	}
-	var b strings.Builder
-	for i, err := range p.failed {
-		if i == failuresShown {
-			fmt.Fprintf(&b, "; and %d more", len(p.failed)-i)
-			break
-		}
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		b.WriteString(err.Error())
-	}
-	return fmt.Errorf("%d files could not be read: %s", len(p.failed), b.String())
+	return p.failed.err("files")
 }

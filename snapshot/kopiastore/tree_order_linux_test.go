@@ -12,6 +12,8 @@ import (
 	"testing"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/godwit-io/godwit/snapshot"
 )
 
@@ -175,5 +177,48 @@ func TestTreeOfTooManyFiles(t *testing.T) {
 	}
 	if now, _ := budget.Held(); now != 0 {
 		t.Errorf("%d bytes are held after it", now)
+	}
+}
+
+// TestAllThatCannotBeReadIsNamed has entries of which no record can be made.
+func TestAllThatCannotBeReadIsNamed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	spoil := func(file string) {
+		t.Helper()
+		if err := unix.Lsetxattr(file, "user.\xff", nil, 0); errors.Is(err, unix.ENOTSUP) {
+			t.Skip("the file system has no attributes")
+		} else {
+			must(t, err)
+		}
+	}
+	r := open(t, New(), folder(t))
+	image := snapshot.Image{Volume: snapshot.Volume{Cluster: "c", Namespace: "n", Name: "tree"}}
+	must(t, os.WriteFile(filepath.Join(dir, "well"), []byte("well"), 0o600))
+	good, err := r.BackupTree(t.Context(), dir, image, "", nil)
+	must(t, err)
+	must(t, os.Mkdir(filepath.Join(dir, "folder"), 0o700))
+	must(t, os.WriteFile(filepath.Join(dir, "folder", "inside"), nil, 0o600))
+	spoil(filepath.Join(dir, "folder"))
+	for i := range failuresShown {
+		file := filepath.Join(dir, fmt.Sprintf("ill%02d", i))
+		must(t, os.WriteFile(file, nil, 0o600))
+		spoil(file)
+	}
+	_, err = r.BackupTree(t.Context(), dir, image, good.ID, nil)
+	_, _, differs := r.CompareTree(t.Context(), good.ID, dir, nil)
+	for name, err := range map[string]error{"storing": err, "comparing": differs} {
+		if err == nil {
+			t.Fatalf("%s it went well", name)
+		}
+		for _, want := range []string{"11 entries", "folder has", "/ill00 ", "/ill08 ", "and 1 more"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s it does not name %q: %v", name, want, err)
+			}
+		}
+	}
+	images, err := r.Images(t.Context(), image.Volume)
+	if err != nil || len(images) != 1 {
+		t.Errorf("there are %d images (%v)", len(images), err)
 	}
 }

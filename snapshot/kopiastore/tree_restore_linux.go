@@ -69,7 +69,7 @@ func (t *treeRestore) restore(ctx context.Context, id snapshot.ImageID) (err err
 	}
 	defer release()
 	// What could not be written is told to those only who had the file system open then.
-	volume, err := os.Open(t.dir) //nolint:gosec // the volume
+	volume, err := os.Open(t.dir)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package kopiastore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,20 +59,62 @@ type inode struct{ device, number uint64 }
 // walker keeps no more of a tree than the names of the folders that it is in, and the
 // files that have several names.
 type walker struct {
-	dir   string
-	first map[inode]raw
+	dir    string
+	first  map[inode]raw
+	failed failures
 }
 
-// walkTree reads a tree's metadata, in the order of comparePaths; any entry that cannot be
-// read ends it.
+// walkTree reads a tree's metadata, in the order of comparePaths. Its last is an error where
+// anything could not be read, which names what that was: whoever corrects it wants to know
+// all of it at once.
 func walkTree(ctx context.Context, dir string) iter.Seq2[*node, error] {
 	return func(yield func(*node, error) bool) {
 		w := &walker{dir: dir, first: map[inode]raw{}}
 		err := w.walk(ctx, "", func(n *node) bool { return yield(n, nil) })
-		if err != nil && !errors.Is(err, errWalkEnded) {
+		if errors.Is(err, errWalkEnded) {
+			return
+		}
+		if err = cmp.Or(err, w.failed.err("entries")); err != nil {
 			yield(nil, err)
 		}
 	}
+}
+
+// failures are the first of what failed, and how many there are.
+type failures struct {
+	first []error
+	count int
+}
+
+// failuresShown is how many are told, and kept.
+const failuresShown = 10
+
+func (f *failures) add(err error) {
+	if f.count++; f.count <= failuresShown {
+		f.first = append(f.first, err)
+	}
+}
+
+// err is nil for none, and text alone: a file that is not there must not pass for a
+// repository that is not.
+func (f *failures) err(what string) error {
+	switch f.count {
+	case 0:
+		return nil
+	case 1:
+		return errors.New(f.first[0].Error())
+	}
+	var b strings.Builder
+	for i, err := range f.first {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(err.Error())
+	}
+	if more := f.count - len(f.first); more > 0 {
+		fmt.Fprintf(&b, "; and %d more", more)
+	}
+	return fmt.Errorf("%d %s could not be read: %s", f.count, what, b.String())
 }
 
 // errWalkEnded says that nobody wants to know more.
@@ -80,7 +123,8 @@ var errWalkEnded = errors.New("the walk was ended")
 func (w *walker) walk(ctx context.Context, rel raw, yield func(*node) bool) error {
 	n, err := w.node(filepath.Join(w.dir, string(rel)), rel)
 	if err != nil {
-		return err
+		w.failed.add(err)
+		return ctx.Err()
 	}
 	if rel == "" && n.Type != typeFolder {
 		return fmt.Errorf("%s is no directory", w.dir)
@@ -96,7 +140,8 @@ func (w *walker) walk(ctx context.Context, rel raw, yield func(*node) bool) erro
 	}
 	names, err := folderNames(n.path)
 	if err != nil {
-		return err
+		w.failed.add(gone(n.path, err))
+		return nil
 	}
 	for _, name := range names {
 		if err := w.walk(ctx, raw(path.Join(string(rel), name)), yield); err != nil {
