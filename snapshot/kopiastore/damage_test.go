@@ -218,8 +218,6 @@ func TestRewriteMends(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// What was stored within this second counts as new.
-	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
 	own := l
 	own.CacheDir = t.TempDir()
 	r := open(t, eager(), own)
@@ -236,6 +234,10 @@ func TestRewriteMends(t *testing.T) {
 	}
 	again := func(b *snapshot.BackupRequest) { b.Rewrite = true }
 	mended, stats, err := backup(t, r, data, again)
+	// What was stored within the second in which it begins counts as new, and is left.
+	for deadline := time.Now().Add(time.Minute); err == nil && stats.Uploaded < 24<<20 && time.Now().Before(deadline); {
+		mended, stats, err = backup(t, r, data, again)
+	}
 	if err != nil || stats.Uploaded < 24<<20 || stats.Uploaded > 26<<20 {
 		t.Fatalf("%d bytes were sent: %v", stats.Uploaded, err)
 	}

@@ -16,8 +16,8 @@ const mend = "store the volume again with godwitctl volume backup --rewrite if i
 var _ snapshot.Rewriter = (*writer)(nil)
 
 // Rewrite has chunks, and the indexes over them, stored again where the repository holds
-// them since before this run: kopia takes what an index lists for stored, whatever has
-// become of it. Kopia counts in seconds, so one that is a second old may be left.
+// them since before the second in which this run began, as kopia counts: it takes what an
+// index lists for stored, whatever has become of it.
 func (w *writer) Rewrite() { w.rewrite = true }
 
 // anew writes an object, and once more where it was there already. All images that have it

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"os"
 	"strings"
 	"sync"
 
@@ -121,7 +122,7 @@ func (t *treeRestore) compareFiles(ctx context.Context, d *differences) error {
 }
 
 func (t *treeRestore) compareFile(ctx context.Context, e *storedEntry) (err error) {
-	f, err := openFound(t.local(e.Path))
+	f, err := openFound(t.local(e.Path), os.O_RDONLY)
 	if err != nil {
 		return err
 	}

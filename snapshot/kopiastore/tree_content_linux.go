@@ -37,7 +37,7 @@ type filling struct {
 
 // fill makes a file's content that of the image and then sets what else is known of it.
 func (t *treeRestore) fill(ctx context.Context, e *storedEntry, buf []byte) (err error) {
-	f, err := openKept(t.local(e.Path))
+	f, err := openFound(t.local(e.Path), os.O_RDWR)
 	if err != nil {
 		return err
 	}
@@ -46,11 +46,6 @@ func (t *treeRestore) fill(ctx context.Context, e *storedEntry, buf []byte) (err
 		return err
 	}
 	return t.finish(&e.record)
-}
-
-// openKept follows no link, and waits for nobody at a pipe's other end.
-func openKept(file string) (*os.File, error) {
-	return os.OpenFile(file, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0) //nolint:gosec // checked to be inside
 }
 
 func (t *treeRestore) write(ctx context.Context, f *os.File, e *storedEntry, buf []byte) error {

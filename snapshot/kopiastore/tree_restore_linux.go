@@ -231,7 +231,7 @@ func (t *treeRestore) make(e *record, kept bool) error {
 // for nobody else until it is finished. It cannot where it has names beside its first,
 // which are gone by now: those are other files of the image, or out of the volume.
 func takes(file string) bool {
-	f, err := openKept(file)
+	f, err := openFound(file, os.O_RDWR)
 	if err != nil {
 		return false
 	}

@@ -71,7 +71,7 @@ func (t *treeRestore) eachFile(ctx context.Context, chosen func() bool, do func(
 }
 
 func (t *treeRestore) verifyFile(ctx context.Context, e *storedEntry) (err error) {
-	f, err := openFound(t.local(e.Path))
+	f, err := openFound(t.local(e.Path), os.O_RDONLY)
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ENOTDIR):
 		return fmt.Errorf("%w: it is not there", snapshot.ErrDiffers)
@@ -97,8 +97,8 @@ func (t *treeRestore) verifyFile(ctx context.Context, e *storedEntry) (err error
 
 // openFound opens what others may have put there: it follows no link, and waits for
 // nobody at a pipe's other end.
-func openFound(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0) //nolint:gosec // checked to be inside
+func openFound(path string, access int) (*os.File, error) {
+	return os.OpenFile(path, access|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0) //nolint:gosec // checked to be inside
 }
 
 // sameAsStored compares a file with what the image has of it.
