@@ -162,14 +162,9 @@ func (r *volumeRun) parent(ctx context.Context, f backupFlags, volume snapshot.V
 }
 
 func (r *volumeRun) backupTree(ctx context.Context, f backupFlags, path string, image snapshot.Image, parent snapshot.ImageID) (snapshot.Image, snapshot.Stats, error) {
-	if f.extents != "" {
-		return image, snapshot.Stats{}, fmt.Errorf("%s is a folder, which has no extents: leave --extents out", path)
-	}
-	if err := r.forFolder(); err != nil {
+	said := map[string]bool{"extents": f.extents != "", "scan": f.scan, "moment": f.moment != "", "rewrite": f.rewrite}
+	if err := r.forFolder(said); err != nil {
 		return image, snapshot.Stats{}, err
-	}
-	if f.rewrite {
-		return image, snapshot.Stats{}, fmt.Errorf("%s is a folder, and only devices and files are stored again: leave --rewrite out", path)
 	}
 	image.Method = snapshot.MethodFiles
 	told, end := r.progress("back up %s", image.Volume)

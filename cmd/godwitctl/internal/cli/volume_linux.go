@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime/debug"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,13 +27,17 @@ func newVolume(s *session) *cobra.Command {
 		Short: "Back up, restore and compare single volumes, with no cluster",
 		Long: `Back up, restore and compare single volumes, with no cluster.
 
-A repository is named by --repo: s3://BUCKET/PREFIX or file:///PATH. Secrets are
-taken from the environment, never from the command line:
+A repository is named by --repo: ` + repoForms + `.
+Secrets are taken from the environment, never from the command line:
 
-  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY   the keys of the bucket
   KOPIA_PASSWORD (or --password-file)        the password of the repository
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY   the keys of an S3 bucket
   AWS_ENDPOINT_URL (or --endpoint), AWS_REGION (or --region) and
-  AWS_CA_BUNDLE (or --ca-file)               where the bucket is
+  AWS_CA_BUNDLE (or --ca-file)               where that bucket is
+  GOOGLE_APPLICATION_CREDENTIALS             the file with a service account's key
+  AZURE_STORAGE_ACCOUNT, AZURE_STORAGE_KEY   the account of Azure's container, or
+  AZURE_TENANT_ID, AZURE_CLIENT_ID and
+  AZURE_CLIENT_SECRET                        an application in place of its key
 
 A volume is named CLUSTER/NAMESPACE/NAME, as ` + s.program + ` volume list shows it.`,
 		Args: cobra.ArbitraryArgs,
@@ -92,15 +98,24 @@ func (s *session) onRepository(ctx context.Context, f *volumeFlags, create bool,
 }
 
 // forFolder has the flags count for a folder, which the repository reads and writes
-// itself: only its traffic can be bound.
-func (r *volumeRun) forFolder() error {
+// itself: only its traffic can be bound. Flags that are for blocks must not have been said.
+func (r *volumeRun) forFolder(forBlocks map[string]bool) error {
 	if r.flags.workers != 0 {
-		return errors.New("--workers is for devices and files, and not for folders: leave it out")
+		return notForFolders("workers")
+	}
+	for _, flag := range slices.Sorted(maps.Keys(forBlocks)) {
+		if forBlocks[flag] {
+			return notForFolders(flag)
+		}
 	}
 	if r.limiter == nil {
 		return nil
 	}
 	return r.traffic.Set(r.limiter.Limits())
+}
+
+func notForFolders(flag string) error {
+	return fmt.Errorf("--%s is for devices and files, and not for folders: leave it out", flag)
 }
 
 // profile writes a CPU profile until stop is called; without a file it does nothing.

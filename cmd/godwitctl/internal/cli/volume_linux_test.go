@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -369,6 +370,15 @@ func testVolumeFolder(t *testing.T, p program) {
 	write(t, filepath.Join(target, "mine"), []byte("mine"))
 	p.refuse(t, "is not empty", "restore", "--image", string(tree.Image.ID), target)
 	same(t, filepath.Join(target, "mine"), []byte("mine"))
+	const notForFolders = " is for devices and files, and not for folders"
+	p.refuse(t, "--scan"+notForFolders, "backup", "--volume", "shop/files", "--scan", dir)
+	p.refuse(t, "--moment"+notForFolders, "backup", "--volume", "shop/files", "--moment", "m", dir)
+	p.refuse(t, "--extents"+notForFolders, "backup", "--volume", "shop/files", "--parent", string(tree.Image.ID), "--extents", "x", dir)
+	p.refuse(t, "--journal"+notForFolders, "restore", "--image", string(tree.Image.ID), "--journal", "j", filepath.Join(target, "new"))
+	p.refuse(t, "--no-read-back"+notForFolders, "restore", "--image", string(tree.Image.ID), "--no-read-back", filepath.Join(target, "new"))
+	if _, err := os.Lstat(filepath.Join(target, "new")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a restore that was refused made a folder: %v", err)
+	}
 	p.run(t, "restore", "--image", string(tree.Image.ID), filepath.Join(target, "new"))
 	same(t, filepath.Join(target, "new", "link"), []byte("content"))
 	p.refuse(t, "use restore", "apply", "--to", string(tree.Image.ID), filepath.Join(dir, "file"))

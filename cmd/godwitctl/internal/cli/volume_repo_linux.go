@@ -29,6 +29,9 @@ const ownMemory = 32 << 20
 // buffers, which cost nothing to look through again.
 const gcPercent = 50
 
+// repoForms are the ways to name a repository.
+const repoForms = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, azure://CONTAINER/PREFIX or file:///PATH"
+
 // volumeFlags are those that all volume commands share.
 type volumeFlags struct {
 	repo, endpoint, region, caFile string
@@ -39,9 +42,9 @@ type volumeFlags struct {
 }
 
 func (f *volumeFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.repo, "repo", "", "The repository: s3://BUCKET/PREFIX or file:///PATH (required)")
-	flags.StringVar(&f.endpoint, "endpoint", "", "Host, host:port or URL of the object store (or AWS_ENDPOINT_URL; default AWS)")
-	flags.StringVar(&f.region, "region", "", "Region of the bucket (or AWS_REGION)")
+	flags.StringVar(&f.repo, "repo", "", "The repository: "+repoForms+" (required)")
+	flags.StringVar(&f.endpoint, "endpoint", "", "Host, host:port or URL of the object store (or AWS_ENDPOINT_URL; default AWS); of Azure what follows the account (or AZURE_STORAGE_DOMAIN)")
+	flags.StringVar(&f.region, "region", "", "Region of an S3 bucket (or AWS_REGION)")
 	flags.StringVar(&f.caFile, "ca-file", "", "PEM file with the authority of the store's certificate (or AWS_CA_BUNDLE)")
 	flags.StringVar(&f.passwordFile, "password-file", "", "File that holds the repository's password (or KOPIA_PASSWORD)")
 	flags.StringVar(&f.cacheDir, "cache-dir", "", "Folder for a bounded cache of indexes (default: in the user's cache folder)")
@@ -95,33 +98,54 @@ func (s *session) location(f *volumeFlags) (snapshot.Location, error) {
 // place reads --repo.
 func (s *session) place(f *volumeFlags) (snapshot.Location, error) {
 	if f.repo == "" {
-		return snapshot.Location{}, errors.New("which repository? Say --repo s3://BUCKET/PREFIX or --repo file:///PATH")
+		return snapshot.Location{}, errors.New("which repository? Say --repo " + repoForms)
 	}
 	u, err := url.Parse(f.repo)
 	switch {
 	case err != nil:
 		// The error would repeat what may be a key.
-		return snapshot.Location{}, errors.New("--repo is no URL: say s3://BUCKET/PREFIX or file:///PATH")
+		return snapshot.Location{}, errors.New("--repo is no URL: say " + repoForms)
 	case u.User != nil:
-		return snapshot.Location{}, errors.New("--repo must not hold keys: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+		return snapshot.Location{}, fmt.Errorf("--repo must not hold keys: the environment does, as %s volume --help shows", s.program)
 	case u.RawQuery != "" || u.Fragment != "":
 		return snapshot.Location{}, fmt.Errorf("--repo %s has more than a place: leave out what follows ? or #", f.repo)
 	case u.Scheme == "file" && u.Host == "" && strings.HasPrefix(u.Path, "/") && u.Path != "/":
-		return snapshot.Location{Type: snapshot.Filesystem, Path: filepath.Clean(u.Path)}, nil
-	case u.Scheme == "s3" && u.Host != "":
+		return snapshot.Location{Type: snapshot.Filesystem, Path: filepath.Clean(u.Path)}, f.unused("a folder", "endpoint", "region", "ca-file")
+	case u.Host == "":
+	case u.Scheme == "s3":
 		return s.bucket(f, u)
+	case u.Scheme == "gs":
+		return s.googleBucket(f, u)
+	case u.Scheme == "azure":
+		return s.container(f, u)
 	}
-	return snapshot.Location{}, fmt.Errorf("--repo %q is not known: say s3://BUCKET/PREFIX or file:///PATH", f.repo)
+	return snapshot.Location{}, fmt.Errorf("--repo %q is not known: say %s", f.repo, repoForms)
+}
+
+// unused refuses flags that mean nothing for a kind of store.
+func (f *volumeFlags) unused(store string, flags ...string) error {
+	said := map[string]string{"endpoint": f.endpoint, "region": f.region, "ca-file": f.caFile}
+	for _, flag := range flags {
+		if said[flag] != "" {
+			return fmt.Errorf("--%s is not for %s: leave it out", flag, store)
+		}
+	}
+	return nil
+}
+
+// prefixOf is what the path of a bucket's URL says.
+func prefixOf(u *url.URL) string {
+	if prefix := strings.Trim(u.Path, "/"); prefix != "" {
+		return prefix + "/"
+	}
+	return ""
 }
 
 func (s *session) bucket(f *volumeFlags, u *url.URL) (snapshot.Location, error) {
 	l := snapshot.Location{
-		Type: snapshot.S3, Bucket: u.Host,
+		Type: snapshot.S3, Bucket: u.Host, Prefix: prefixOf(u),
 		AccessKeyID: s.env.Getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: snapshot.Secret(s.env.Getenv("AWS_SECRET_ACCESS_KEY")),
 		Region: firstOf(f.region, s.env.Getenv("AWS_REGION"), s.env.Getenv("AWS_DEFAULT_REGION")),
-	}
-	if prefix := strings.Trim(u.Path, "/"); prefix != "" {
-		l.Prefix = prefix + "/"
 	}
 	switch {
 	case l.AccessKeyID == "" || l.SecretAccessKey == "":
@@ -136,8 +160,7 @@ func (s *session) bucket(f *volumeFlags, u *url.URL) (snapshot.Location, error) 
 	case endpoint == "":
 		endpoint = "s3.amazonaws.com"
 	}
-	l.DisableTLS = strings.HasPrefix(endpoint, "http://")
-	l.Endpoint = strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(endpoint, "http://"), "https://"), "/")
+	l.Endpoint, l.DisableTLS = hostOf(endpoint)
 	file := firstOf(f.caFile, s.env.Getenv("AWS_CA_BUNDLE"))
 	if file == "" || l.DisableTLS {
 		return l, nil
@@ -151,6 +174,49 @@ func (s *session) bucket(f *volumeFlags, u *url.URL) (snapshot.Location, error) 
 	}
 	l.CABundle = pem
 	return l, nil
+}
+
+// googleBucket is opened by the key of a service account.
+func (s *session) googleBucket(f *volumeFlags, u *url.URL) (snapshot.Location, error) {
+	l := snapshot.Location{Type: snapshot.GCS, Bucket: u.Host, Prefix: prefixOf(u)}
+	if err := f.unused("Google's store", "endpoint", "region", "ca-file"); err != nil {
+		return l, err
+	}
+	file := s.env.Getenv("GOOGLE_APPLICATION_CREDENTIALS")
+	if file == "" {
+		return l, errors.New("the key of a service account is missing: set GOOGLE_APPLICATION_CREDENTIALS to its file; with HMAC keys say --repo s3:// and --endpoint storage.googleapis.com")
+	}
+	key, err := os.ReadFile(file) //nolint:gosec // the user names it
+	if err != nil {
+		return l, fmt.Errorf("GOOGLE_APPLICATION_CREDENTIALS: %w", err)
+	}
+	l.ServiceAccount = snapshot.Secret(key)
+	return l, nil
+}
+
+// container is Azure's bucket, opened by the account's key or by an application.
+func (s *session) container(f *volumeFlags, u *url.URL) (snapshot.Location, error) {
+	l := snapshot.Location{
+		Type: snapshot.Azure, Bucket: u.Host, Prefix: prefixOf(u),
+		AccessKeyID: s.env.Getenv("AZURE_STORAGE_ACCOUNT"), SecretAccessKey: snapshot.Secret(s.env.Getenv("AZURE_STORAGE_KEY")),
+	}
+	if l.SecretAccessKey == "" {
+		l.Application = snapshot.Application{
+			TenantID: s.env.Getenv("AZURE_TENANT_ID"), ClientID: s.env.Getenv("AZURE_CLIENT_ID"),
+			ClientSecret: snapshot.Secret(s.env.Getenv("AZURE_CLIENT_SECRET")),
+		}
+	}
+	if l.AccessKeyID == "" || l.SecretAccessKey == "" && l.Application == (snapshot.Application{}) {
+		return l, errors.New("what opens the container is missing: set AZURE_STORAGE_ACCOUNT, and AZURE_STORAGE_KEY or AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET")
+	}
+	l.Endpoint, l.DisableTLS = hostOf(firstOf(f.endpoint, s.env.Getenv("AZURE_STORAGE_DOMAIN")))
+	return l, f.unused("Azure's store", "region", "ca-file")
+}
+
+// hostOf takes an endpoint's scheme off, which says whether TLS is spoken.
+func hostOf(endpoint string) (host string, plain bool) {
+	host, plain = strings.CutPrefix(endpoint, "http://")
+	return strings.TrimSuffix(strings.TrimPrefix(host, "https://"), "/"), plain
 }
 
 // password is the repository's, which no command line shows.

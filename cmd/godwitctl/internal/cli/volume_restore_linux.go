@@ -165,7 +165,7 @@ func (r *volumeRun) unfinished(ctx context.Context, path, remedy string, n snaps
 }
 
 func (r *volumeRun) restoreTree(ctx context.Context, f restoreFlags, image snapshot.Image, path string) (snapshot.Stats, error) {
-	if err := r.forFolder(); err != nil {
+	if err := r.forFolder(map[string]bool{"journal": f.journal != "", "no-read-back": f.noReadBack}); err != nil {
 		return snapshot.Stats{}, err
 	}
 	entries, err := os.ReadDir(path)

@@ -29,7 +29,7 @@ func TestVolumeRewrite(t *testing.T) {
 	}
 	p.refuse(t, "volume backup --rewrite", "restore", "--image", string(first.Image.ID), into)
 	p.refuse(t, "--rewrite stores everything again", "backup", "--rewrite", "--parent", string(first.Image.ID), source)
-	p.refuse(t, "only devices and files are stored again", "backup", "--rewrite", t.TempDir())
+	p.refuse(t, "--rewrite is for devices and files", "backup", "--rewrite", t.TempDir())
 	again := p.backup(t, "--rewrite", source)
 	// What was stored within the second in which it begins counts as new, and is left.
 	for deadline := time.Now().Add(time.Minute); again.Stats.Uploaded < int64(len(content)) && time.Now().Before(deadline); {

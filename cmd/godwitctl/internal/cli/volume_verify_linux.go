@@ -143,7 +143,7 @@ type treeVerdict struct {
 }
 
 func (r *volumeRun) verifyTree(ctx context.Context, f verifyFlags, image snapshot.Image, path string) error {
-	if err := r.forFolder(); err != nil {
+	if err := r.forFolder(nil); err != nil {
 		return err
 	}
 	told, end := r.progress("compare %s with image %s", path, image.ID)
