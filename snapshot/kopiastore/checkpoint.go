@@ -23,9 +23,6 @@ const (
 	// treeKey is the key of the checkpoints of all trees of a volume: which of its files a
 	// later run need not read is told by each file's size and times, as with an image.
 	treeKey = "tree"
-	// unsafeAfter is how long what was stored may be held by no checkpoint: what nothing
-	// holds is collected once it is a day old.
-	unsafeAfter = 20 * time.Hour
 	// deadAfter is when a checkpoint that nobody took up is swept by the next
 	// image of its volume.
 	deadAfter = 24 * time.Hour
@@ -88,7 +85,8 @@ func (w *writer) Resume(ctx context.Context, key string) ([]snapshot.Extent, err
 		if err != nil {
 			return nil, fmt.Errorf("checkpoint %s: %w", m.ID, err)
 		}
-		w.taken = m.ID
+		_, safe := w.hold.state()
+		w.hold.move(m.ID, safe)
 		return done, nil
 	}
 	return nil, nil
@@ -228,13 +226,10 @@ func (w *writer) checkpoint(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := w.uncollected(ctx); err != nil {
-		return err
-	}
 	w.unflushed.Store(0)
 	id, err := w.repository.save(ctx, w.session, directory{
 		entries: []*kopia.DirEntry{fileEntry(volumeName, volume, w.layout.size, taken), image, progress},
-		source:  src, taken: w.image.Taken, size: w.layout.size, incomplete: kindCheckpoint, replaces: w.spent(),
+		source:  src, taken: w.image.Taken, size: w.layout.size, incomplete: kindCheckpoint, replaces: w.spent(), hold: w.hold,
 		tags: map[string]string{kindTag: kindCheckpoint, checkpointTag: w.key},
 		text: fmt.Sprintf("Checkpoint of %s, round %s", w.image.Volume, w.image.Round),
 	}, "")
@@ -242,37 +237,8 @@ func (w *writer) checkpoint(ctx context.Context) error {
 		return err
 	}
 	w.checkpoints = []*kopia.Manifest{{ID: id, Tags: map[string]string{checkpointTag: w.key}}}
-	w.taken, w.safe = "", begun
+	w.hold.move("", begun)
 	return nil
-}
-
-// uncollected sees that nothing of what this image is made of can have been collected
-// before it is listed: chunks that are gone would be missed by whoever restores it.
-func (w *writer) uncollected(ctx context.Context) error {
-	if stood := w.repository.now().Sub(w.safe); stood > unsafeAfter {
-		return fmt.Errorf("what was stored was held by no checkpoint for %s, and may have been collected meanwhile: the run has to be started again",
-			stood.Round(time.Second))
-	}
-	return w.repository.checkpointThere(ctx, w.taken)
-}
-
-// checkpointThere sees that the checkpoint which keeps what a run goes by from being
-// collected is still listed; empty is none.
-func (r *Repository) checkpointThere(ctx context.Context, id manifest.ID) error {
-	if id == "" {
-		return nil
-	}
-	if err := r.refresh(ctx); err != nil {
-		return err
-	}
-	err := r.sure(ctx, func() error {
-		_, err := r.rep.GetManifest(ctx, id, &kopia.Manifest{})
-		return err
-	})
-	if errors.Is(err, manifest.ErrNotFound) {
-		return fmt.Errorf("checkpoint %s, which this run went on from, was removed meanwhile: the run has to be started again", id)
-	}
-	return err
 }
 
 // spent are the checkpoints that go when the next one, or the image, comes:

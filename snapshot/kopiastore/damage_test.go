@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/kopia/kopia/repo/blob"
+	"github.com/kopia/kopia/repo/content"
+	"github.com/kopia/kopia/repo/object"
 
 	"github.com/godwit-io/godwit/snapshot"
 	"github.com/godwit-io/godwit/snapshot/snapshottest"
@@ -250,6 +252,139 @@ func TestRewriteMends(t *testing.T) {
 	holds(t, r, first.ID, data)
 	if _, _, err := backup(t, r, data, func(b *snapshot.BackupRequest) { b.Rewrite, b.Parent = true, mended.ID }); err == nil {
 		t.Error("it was stored again, and compared with a parent")
+	}
+}
+
+// TestRewriteMendsIndexes damages what says which chunks a volume has, at each level.
+func TestRewriteMendsIndexes(t *testing.T) {
+	l := folder(t)
+	data := noise(3<<20, 7)
+	r := open(t, eager(), l)
+	first, _, err := backup(t, r, data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := r.listed(t.Context(), first.ID, kindImage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, files, err := r.record(t.Context(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	indexes := []object.ID{files[volumeName].ObjectID}
+	image, err := r.openListed(t.Context(), first.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range image.root {
+		indexes = append(indexes, e.Object)
+	}
+	for _, index := range indexes {
+		spoil(t, r, l.Path, index)
+	}
+	own := l
+	own.CacheDir = t.TempDir()
+	r = open(t, eager(), own)
+	sink := snapshottest.NewDevice(make([]byte, len(data)))
+	if _, err := snapshot.Apply(t.Context(), snapshot.ApplyRequest{Sink: sink, To: first.ID}, r); !errors.Is(err, snapshot.ErrCorrupt) {
+		t.Fatalf("what is damaged: %v", err)
+	}
+	again := func(b *snapshot.BackupRequest) { b.Rewrite = true }
+	mended, stats, err := backup(t, r, data, again)
+	for deadline := time.Now().Add(time.Minute); err == nil && stats.Uploaded < 3<<20 && time.Now().Before(deadline); {
+		mended, stats, err = backup(t, r, data, again)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []snapshot.ImageID{first.ID, mended.ID} {
+		holds(t, r, id, data)
+	}
+}
+
+// TestRewriteMendsLargeIndexes has one that is cut into parts, as that of a volume of more
+// than 13 TiB is.
+func TestRewriteMendsLargeIndexes(t *testing.T) {
+	const n = 100_000
+	l := folder(t)
+	write := func(rewrite bool) (*Repository, object.ID) {
+		own := l
+		own.CacheDir = t.TempDir()
+		r := open(t, eager(), own)
+		begun, err := r.Begin(t.Context(), snapshot.Image{Volume: snapshot.Volume{Cluster: "c1", Namespace: "ns", Name: "v"}, Size: 1 << 20}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := begun.(*writer)
+		w.rewrite = rewrite
+		leaf, err := w.leaf(t.Context(), []byte{7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries := make([]object.IndirectObjectEntry, n)
+		for i := range entries {
+			entries[i] = object.IndirectObjectEntry{Start: int64(i), Length: 1, Object: leaf}
+		}
+		id, err := w.writeIndex(t.Context(), entries)
+		if err := errors.Join(err, w.session.Flush(t.Context()), w.Abort(t.Context()), r.refresh(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		return r, id
+	}
+	r, id := write(false)
+	spoil(t, r, l.Path, id)
+	r, _ = write(false)
+	if _, err := r.readIndirect(t.Context(), id, n); err == nil {
+		t.Fatal("it is not damaged")
+	}
+	r, _ = write(true)
+	_, err := r.readIndirect(t.Context(), id, n)
+	for deadline := time.Now().Add(time.Minute); err != nil && time.Now().Before(deadline); {
+		r, _ = write(true)
+		_, err = r.readIndirect(t.Context(), id, n)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// spoil flips a byte of each content that an index has, where the folder has it.
+func spoil(t *testing.T, r *Repository, root string, index object.ID) {
+	t.Helper()
+	of, ok := index.IndexObjectID()
+	if !ok {
+		t.Fatalf("%s is no index", index)
+	}
+	contents, err := r.rep.VerifyObject(t.Context(), of)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range contents {
+		spoilContent(t, r, root, id)
+	}
+}
+
+func spoilContent(t *testing.T, r *Repository, root string, id content.ID) {
+	t.Helper()
+	info, err := r.rep.ContentInfo(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		rel, _ := filepath.Rel(root, path)
+		if err != nil || d.IsDir() || strings.TrimSuffix(strings.ReplaceAll(rel, "/", ""), ".f") != string(info.PackBlobID) {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		data[info.PackOffset+info.PackedLength/2] ^= 1
+		return os.WriteFile(path, data, 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

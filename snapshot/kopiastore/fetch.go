@@ -145,12 +145,19 @@ func (f *fetch) read(ctx context.Context, items []wanted) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		into, err := next.space(w.chunks[0].Offset, int64(w.info.OriginalLength))
+		if err != nil {
+			return err
+		}
 		sealed := span.data[start(w.info)-from : end(w.info)-from]
-		err := b.unsealNext(w, sealed, &next)
+		data, err := b.unseal(w, sealed, into, next.room)
 		if errors.Is(err, snapshot.ErrCorrupt) {
-			err = f.again(ctx, w, sealed, &next)
+			data, err = f.again(ctx, w, sealed, into, next.room)
 		}
 		if err != nil {
+			return err
+		}
+		if err := next.give(w.chunks, data); err != nil {
 			return err
 		}
 	}
@@ -159,14 +166,14 @@ func (f *fetch) read(ctx context.Context, items []wanted) error {
 
 // again asks once more for a content that came damaged, into the place of what came: it
 // may have been the line, or one of several copies that the store has.
-func (f *fetch) again(ctx context.Context, w wanted, sealed []byte, next *run) error {
-	into := &spanBuffer{data: sealed[:0:len(sealed)]}
-	if err := f.image.repository.spans.GetBlob(ctx, w.info.PackBlobID, start(w.info), int64(len(sealed)), into); err != nil {
-		return fmt.Errorf("%s: again %d bytes at %d of blob %s, which came damaged: %w",
+func (f *fetch) again(ctx context.Context, w wanted, sealed, into []byte, room *room) ([]byte, error) {
+	came := &spanBuffer{data: sealed[:0:len(sealed)]}
+	if err := f.image.repository.spans.GetBlob(ctx, w.info.PackBlobID, start(w.info), int64(len(sealed)), came); err != nil {
+		return nil, fmt.Errorf("%s: again %d bytes at %d of blob %s, which came damaged: %w",
 			f.image.name(w.chunks[0]), len(sealed), start(w.info), w.info.PackBlobID, f.image.repository.damage(err))
 	}
-	f.fetched.Add(int64(len(into.data)))
-	return f.image.unsealNext(w, into.data, next)
+	f.fetched.Add(int64(len(came.data)))
+	return f.image.unseal(w, came.data, into, room)
 }
 
 // largest is the length of the largest chunk.
@@ -187,29 +194,18 @@ func runOf(items []wanted) int64 {
 	return max(min(all, runSize), largest(items))
 }
 
-// unsealNext adds a content's chunk to the run, and hands on what else has its bytes.
-func (b *blockImage) unsealNext(w wanted, sealed []byte, next *run) error {
-	first := w.chunks[0]
-	into, err := next.space(first.Offset, int64(w.info.OriginalLength))
+// unseal gives a content's bytes, which are those of its chunks.
+func (b *blockImage) unseal(w wanted, sealed, into []byte, room *room) ([]byte, error) {
+	data, err := b.unsealer.unseal(sealed, w.info, into, &room.packed)
 	if err != nil {
-		return err
-	}
-	data, err := b.unsealer.unseal(sealed, w.info, into, &next.room.packed)
-	if err != nil {
-		return fmt.Errorf("%s, in blob %s at %d: %w", b.name(first), w.info.PackBlobID, w.info.PackOffset, err)
+		return nil, fmt.Errorf("%s, in blob %s at %d: %w", b.name(w.chunks[0]), w.info.PackBlobID, w.info.PackOffset, err)
 	}
 	for _, c := range w.chunks {
 		if int64(len(data)) != c.Length {
-			return fmt.Errorf("%s has %d bytes, not %d: %w", b.name(c), len(data), c.Length, snapshot.ErrCorrupt)
+			return nil, fmt.Errorf("%s has %d bytes, not %d: %w", b.name(c), len(data), c.Length, snapshot.ErrCorrupt)
 		}
 	}
-	next.add(data)
-	for _, c := range w.chunks[1:] {
-		if err := next.emit(c.Extent, data); err != nil {
-			return err
-		}
-	}
-	return nil
+	return data, nil
 }
 
 // run is chunks that follow each other on the volume, and are handed on at once.
@@ -242,6 +238,17 @@ func (r *run) add(data []byte) {
 		copy(space, data)
 	}
 	r.size += len(data)
+}
+
+// give adds the chunk that the last space was for, and hands on what else has its bytes.
+func (r *run) give(chunks []snapshot.Chunk, data []byte) error {
+	r.add(data)
+	for _, c := range chunks[1:] {
+		if err := r.emit(c.Extent, data); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *run) flush() error {

@@ -66,6 +66,8 @@ type directory struct {
 	incomplete string
 	// replaces are manifests that go when this one comes.
 	replaces []manifest.ID
+	// hold is what keeps the content until then.
+	hold *hold
 }
 
 // fileEntry describes a file whose bytes are an object.
@@ -96,8 +98,8 @@ func timestamp(t time.Time) fs.UTCTimestamp {
 
 // saveImage adds godwit.json, and lists the directory together with the rest
 // of it: a manifest that is listed before is not yet an image. Needed is the
-// image whose content this one keeps, if any; replaces go as it comes.
-func (r *Repository) saveImage(ctx context.Context, w repo.DirectRepositoryWriter, record imageRecord, entries []*kopia.DirEntry, needed snapshot.ImageID, replaces []manifest.ID) (snapshot.Image, error) {
+// image whose content this one keeps, if any.
+func (r *Repository) saveImage(ctx context.Context, w repo.DirectRepositoryWriter, record imageRecord, entries []*kopia.DirEntry, d directory, needed snapshot.ImageID) (snapshot.Image, error) {
 	src, err := source(record.Image.Volume)
 	if err != nil {
 		return snapshot.Image{}, err
@@ -107,11 +109,10 @@ func (r *Repository) saveImage(ctx context.Context, w repo.DirectRepositoryWrite
 		return snapshot.Image{}, err
 	}
 	record.Image.ID = ""
-	id, err := r.save(ctx, w, directory{
-		entries: append(entries, entry), source: src, taken: record.Image.Taken, size: record.Image.Size, replaces: replaces,
-		tags: map[string]string{kindTag: kindImage, roundTag: record.Image.Round},
-		text: fmt.Sprintf("%s of %s, round %s", record.Image.Kind, record.Image.Volume, record.Image.Round),
-	}, needed)
+	d.entries, d.source, d.taken, d.size = append(entries, entry), src, record.Image.Taken, record.Image.Size
+	d.tags = map[string]string{kindTag: kindImage, roundTag: record.Image.Round}
+	d.text = fmt.Sprintf("%s of %s, round %s", record.Image.Kind, record.Image.Volume, record.Image.Round)
+	id, err := r.save(ctx, w, d, needed)
 	record.Image.ID = snapshot.ImageID(id)
 	return record.Image, err
 }
@@ -167,21 +168,7 @@ func (r *Repository) save(ctx context.Context, w repo.DirectRepositoryWriter, d 
 	if err := r.failed(); err != nil {
 		return "", err
 	}
-	id, err := kopia.SaveSnapshot(ctx, w, m)
-	if err != nil {
-		return "", fmt.Errorf("list the image: %w", err)
-	}
-	for _, old := range d.replaces {
-		if err := w.DeleteManifest(ctx, old); err != nil && !errors.Is(err, manifest.ErrNotFound) {
-			return "", fmt.Errorf("remove checkpoint %s: %w", old, err)
-		}
-	}
-	// One index names what the image is made of and its manifest, once all of it
-	// is in the store.
-	if err := w.Flush(withOneList(ctx)); err != nil {
-		return "", fmt.Errorf("list the image: %w", err)
-	}
-	return id, nil
+	return r.enlist(ctx, w, d, m)
 }
 
 // stillThere asks again, since another client may have removed the image.

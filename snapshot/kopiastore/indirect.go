@@ -17,6 +17,9 @@ const (
 	indirectStream = "kopia:indirect"
 	// metadataPrefix puts an object with kopia's metadata, which is cached.
 	metadataPrefix = "x"
+	// indexSplitter cuts an index into parts of indexPart.
+	indexSplitter = "FIXED-4M"
+	indexPart     = 4 << 20
 	// leafSplitter is larger than any chunk, or a leaf would become an index.
 	leafSplitter = "FIXED-8M"
 )
@@ -64,13 +67,22 @@ func parseIndirect(data []byte) ([]object.IndirectObjectEntry, error) {
 // writeIndirect stores an index; kopia reads the returned object as the
 // bytes of all its entries.
 func writeIndirect(ctx context.Context, w repo.RepositoryWriter, entries []object.IndirectObjectEntry) (object.ID, error) {
-	id, err := writeObject(ctx, w, encodeNode(entries), object.WriterOptions{
-		Description: "index", Prefix: metadataPrefix, Splitter: "FIXED-4M", Compressor: compressor, MetadataCompressor: compressor,
+	id, err := writeIndexData(ctx, w, encodeNode(entries))
+	if err != nil {
+		return object.EmptyID, err
+	}
+	return object.ParseID("I" + id.String())
+}
+
+// writeIndexData stores the bytes of an index, cut into parts.
+func writeIndexData(ctx context.Context, w repo.RepositoryWriter, index []byte) (object.ID, error) {
+	id, err := writeObject(ctx, w, index, object.WriterOptions{
+		Description: "index", Prefix: metadataPrefix, Splitter: indexSplitter, Compressor: compressor, MetadataCompressor: compressor,
 	})
 	if err != nil {
 		return object.EmptyID, fmt.Errorf("write an index: %w", err)
 	}
-	return object.ParseID("I" + id.String())
+	return id, nil
 }
 
 // readIndirect reads the index behind an object id.

@@ -93,7 +93,7 @@ func New(options ...Option) *Opener {
 		registerStorage()
 		registerCompressors()
 	})
-	o := &Opener{now: time.Now, flushBytes: flushBytes, sessions: newSessions(), derivations: newDerivations(), sound: newSoundness(),
+	o := &Opener{now: wallTime, flushBytes: flushBytes, sessions: newSessions(), derivations: newDerivations(), sound: newSoundness(),
 		safety: maintenance.SafetyFull, settle: settleTime, formatLife: formatLife, treeCheckpointEvery: treeCheckpointEvery}
 	for _, set := range options {
 		set(o)
@@ -117,6 +117,9 @@ type storageKey struct{}
 
 // noConfig is what kopia's configuration file holds about our storage.
 type noConfig struct{}
+
+// wallTime goes on while the machine sleeps, which the clock that Go goes by does not.
+func wallTime() time.Time { return time.Now().Round(0) }
 
 func registerStorage() {
 	blob.AddSupportedStorage(storageType, noConfig{}, func(ctx context.Context, _ *noConfig, _ bool) (blob.Storage, error) {
@@ -192,6 +195,8 @@ func (o *Opener) storage(ctx context.Context, l snapshot.Location, create bool) 
 	if o.wrap != nil {
 		st = o.wrap(st)
 	}
+	// Below what holds requests up.
+	st = newUnindexedStorage(st, o.now)
 	if o.limiter != nil {
 		st = limitedStorage{st, o.limiter}
 	}

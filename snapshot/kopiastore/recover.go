@@ -13,9 +13,9 @@ import (
 	"github.com/kopia/kopia/repo/content"
 )
 
-// recoverAge is how old a pack may be to be recovered. Collection deletes none
-// that is younger than a day, and this one must be indexed by then.
-const recoverAge = 20 * time.Hour
+// recoverAge is how old a pack may be to be recovered, which leaves an hour to have it
+// named by an index before it may be collected.
+const recoverAge = unsafeAfter - time.Hour
 
 // sessions are kopia's write sessions that are alive in this process, each
 // with the storage that it writes to. A session names its packs after itself,
@@ -95,13 +95,24 @@ func (r *Repository) recoverPacks(ctx context.Context, session repo.DirectReposi
 	if len(killed) == 0 {
 		return nil
 	}
-	oldest := r.now().Add(-recoverAge)
-	return r.rep.BlobReader().ListBlobs(ctx, content.PackBlobIDPrefixRegular, func(b blob.Metadata) error {
+	oldest, first := r.now().Add(-recoverAge), time.Time{}
+	err = r.rep.BlobReader().ListBlobs(ctx, content.PackBlobIDPrefixRegular, func(b blob.Metadata) error {
 		if !killed[content.SessionIDFromBlobID(b.BlobID)] || b.Timestamp.Before(oldest) {
 			return nil
 		}
 		// One that cannot be read is as good as one that was never sent.
-		_, _ = manager.RecoverIndexFromPackBlob(ctx, b.BlobID, b.Length, true)
+		if _, err := manager.RecoverIndexFromPackBlob(ctx, b.BlobID, b.Length, true); err == nil && (first.IsZero() || b.Timestamp.Before(first)) {
+			first = b.Timestamp
+		}
 		return ctx.Err()
 	})
+	if err != nil || first.IsZero() {
+		return err
+	}
+	young, cancel := context.WithTimeout(ctx, first.Add(unsafeAfter).Sub(r.now()))
+	defer cancel()
+	if err := session.Flush(withOneList(young)); err != nil {
+		return fmt.Errorf("name what was sent by runs that were killed: %w", err)
+	}
+	return nil
 }

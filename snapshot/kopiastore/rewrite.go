@@ -3,7 +3,9 @@ package kopiastore
 import (
 	"context"
 	"fmt"
+	"slices"
 
+	"github.com/kopia/kopia/repo/content"
 	"github.com/kopia/kopia/repo/object"
 
 	"github.com/godwit-io/godwit/snapshot"
@@ -27,9 +29,9 @@ func (w *writer) anew(ctx context.Context, write func() (object.ID, error)) (obj
 	if err != nil || !w.rewrite {
 		return id, err
 	}
-	of, _, ok := id.ContentID()
-	if !ok {
-		return id, nil
+	of, err := contentOf(id)
+	if err != nil {
+		return object.EmptyID, err
 	}
 	// Of two who store the same chunk one would remove what the other has just stored.
 	w.rewriting.Lock()
@@ -45,4 +47,31 @@ func (w *writer) anew(ctx context.Context, write func() (object.ID, error)) (obj
 		return object.EmptyID, fmt.Errorf("give up content %s: %w", of, err)
 	}
 	return write()
+}
+
+// contentOf is the content of an object that has one, or of the index of one.
+func contentOf(id object.ID) (content.ID, error) {
+	of := id
+	for in, more := of.IndexObjectID(); more; in, more = of.IndexObjectID() {
+		of = in
+	}
+	c, _, ok := of.ContentID()
+	if !ok {
+		return content.EmptyID, fmt.Errorf("object %s has no content", id)
+	}
+	return c, nil
+}
+
+// indexAnew has the parts stored again that a large index is cut into.
+func (w *writer) indexAnew(ctx context.Context, entries []object.IndirectObjectEntry) error {
+	index := encodeNode(entries)
+	if !w.rewrite || len(index) <= indexPart {
+		return nil
+	}
+	for part := range slices.Chunk(index, indexPart) {
+		if _, err := w.anew(ctx, func() (object.ID, error) { return writeIndexData(ctx, w.session, part) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -44,6 +44,7 @@ func (r *Repository) BackupTree(ctx context.Context, dir string, image snapshot.
 
 func (r *Repository) backupTree(ctx context.Context, dir string, image snapshot.Image, parent snapshot.ImageID, progress snapshot.Progress) (_ snapshot.Image, err error) {
 	u := &treeUpload{repository: r, progress: newTreeProgress(progress), began: r.now(), listed: r.now()}
+	u.hold = &hold{repository: r, safe: u.began}
 	known, walked, err := u.prepare(ctx, dir, &image, parent)
 	if err != nil {
 		return snapshot.Image{}, err
@@ -68,14 +69,11 @@ func (r *Repository) backupTree(ctx context.Context, dir string, image snapshot.
 	if s := volume.DirSummary; s == nil || s.TotalFileCount != walked.files {
 		return snapshot.Image{}, fmt.Errorf("kopia stored %+v, where %d files are", s, walked.files)
 	}
-	if err := u.repository.checkpointThere(ctx, u.taken); err != nil {
-		return snapshot.Image{}, err
-	}
 	attributes, err := writeRecords(ctx, u.session, u.root, volume.ModTime)
 	if err != nil {
 		return snapshot.Image{}, explain(r.location, err)
 	}
-	committed, err := r.saveImage(ctx, u.session, imageRecord{Image: image}, []*kopia.DirEntry{volume, attributes}, parent, u.spent())
+	committed, err := r.saveImage(ctx, u.session, imageRecord{Image: image}, []*kopia.DirEntry{volume, attributes}, directory{hold: u.hold, replaces: u.spent()}, parent)
 	u.progress.tell()
 	return committed, explain(r.location, err)
 }
@@ -113,7 +111,8 @@ func (u *treeUpload) prepare(ctx context.Context, dir string, image *snapshot.Im
 			return nil, nil, err
 		}
 		if checkpoint != nil {
-			u.taken, u.progress.awaited = checkpoint.ID, known[0].awaited
+			u.hold.move(checkpoint.ID, u.began)
+			u.progress.awaited = known[0].awaited
 		}
 		break
 	}
@@ -166,10 +165,11 @@ type treeUpload struct {
 	progress   *treeProgress
 	image      snapshot.Image
 	root       *treeFolder
-	// found are the checkpoints of runs before, own is this run's; taken is the one that
+	// found are the checkpoints of runs before, own is this run's; hold has the one that
 	// keeps what this run goes by.
-	found      []*kopia.Manifest
-	own, taken manifest.ID
+	found []*kopia.Manifest
+	own   manifest.ID
+	hold  *hold
 	// began and listed are when the run and its last checkpoint were, and done what was
 	// through by that.
 	began, listed time.Time

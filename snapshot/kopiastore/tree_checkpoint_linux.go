@@ -152,19 +152,17 @@ func (u *treeUpload) checkpoint(ctx context.Context, root *kopia.DirEntry) (mani
 	if err != nil {
 		return "", err
 	}
-	if err := u.repository.checkpointThere(ctx, u.taken); err != nil {
-		return "", err
-	}
 	id, err := u.repository.save(ctx, u.session, directory{
 		entries: []*kopia.DirEntry{volume, u.records, image},
-		source:  src, taken: u.image.Taken, size: u.image.Size, incomplete: kindCheckpoint, replaces: u.spent(),
+		source:  src, taken: u.image.Taken, size: u.image.Size, incomplete: kindCheckpoint, replaces: u.spent(), hold: u.hold,
 		tags: map[string]string{kindTag: kindCheckpoint, checkpointTag: treeKey},
 		text: fmt.Sprintf("Checkpoint of %s, round %s", u.image.Volume, u.image.Round),
 	}, "")
 	if err != nil {
 		return "", fmt.Errorf("list a checkpoint: %w", err)
 	}
-	u.own, u.taken, u.found, u.listed, u.done = id, id, nil, now, done
+	u.own, u.found, u.listed, u.done = id, nil, now, done
+	u.hold.move(id, now)
 	return id, nil
 }
 

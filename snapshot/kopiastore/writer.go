@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/kopia/kopia/repo"
-	"github.com/kopia/kopia/repo/manifest"
 	"github.com/kopia/kopia/repo/object"
 	kopia "github.com/kopia/kopia/snapshot"
 
@@ -55,7 +54,7 @@ func (r *Repository) Begin(ctx context.Context, image snapshot.Image, parent sna
 	}
 	w.root = make([]object.ID, w.layout.segments())
 	w.flushed = r.now()
-	w.safe, w.begun = w.flushed, w.flushed.Truncate(time.Second)
+	w.hold, w.begun = &hold{repository: r, safe: w.flushed}, w.flushed.Truncate(time.Second)
 	var err error
 	if w.checkpoints, err = r.checkpointsOf(ctx, image.Volume); err != nil {
 		return nil, fmt.Errorf("begin an image: %w", err)
@@ -97,10 +96,8 @@ type writer struct {
 	// checkpoints are those of the volume that are listed.
 	checkpoints   []*kopia.Manifest
 	checkpointing sync.Mutex
-	// taken is the checkpoint that this run went on from, until it has made its own.
-	taken manifest.ID
-	// safe is when all that was stored before was held by a checkpoint.
-	safe time.Time
+	// hold is of the checkpoint that this run went on from, until it has made its own.
+	hold *hold
 
 	untold, unflushed atomic.Int64
 	flushing          sync.Mutex
@@ -258,6 +255,9 @@ func (w *writer) index(ctx context.Context, s *segment) (object.ID, error) {
 }
 
 func (w *writer) writeIndex(ctx context.Context, entries []object.IndirectObjectEntry) (object.ID, error) {
+	if err := w.indexAnew(ctx, entries); err != nil {
+		return object.EmptyID, err
+	}
 	return w.anew(ctx, func() (object.ID, error) { return writeIndirect(ctx, w.session, entries) })
 }
 
@@ -360,16 +360,13 @@ func (w *writer) commit(ctx context.Context) (snapshot.Image, error) {
 	if err != nil {
 		return snapshot.Image{}, err
 	}
-	if err := w.uncollected(ctx); err != nil {
-		return snapshot.Image{}, err
-	}
 	record := imageRecord{Image: w.image, SegmentSize: w.layout.segment, Zeros: w.knownZeros()}
 	volume := fileEntry(volumeName, root, w.layout.size, timestamp(w.image.Taken))
 	var needed snapshot.ImageID
 	if w.kept.Load() {
 		needed = w.parent.image.ID
 	}
-	image, err := w.repository.saveImage(ctx, w.session, record, []*kopia.DirEntry{volume}, needed, w.spent())
+	image, err := w.repository.saveImage(ctx, w.session, record, []*kopia.DirEntry{volume}, directory{hold: w.hold, replaces: w.spent()}, needed)
 	if err != nil {
 		return snapshot.Image{}, err
 	}

@@ -1,0 +1,203 @@
+package kopiastore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kopia/kopia/repo"
+	"github.com/kopia/kopia/repo/blob"
+	"github.com/kopia/kopia/repo/content"
+	"github.com/kopia/kopia/repo/manifest"
+	kopia "github.com/kopia/kopia/snapshot"
+)
+
+// unsafeAfter is how long what was stored may be held by no checkpoint, or named by no
+// index: what nothing holds is collected once it is a day old.
+const unsafeAfter = 20 * time.Hour
+
+// hold is what keeps that of which a run makes an image from being collected until the
+// image is listed: the checkpoint that it went on from, and for the rest that it is young.
+// Whoever restores the image would miss chunks that are gone. A nil one is of what is
+// stored and listed at once.
+type hold struct {
+	repository *Repository
+	mu         sync.Mutex
+	// taken is the checkpoint; empty for none.
+	taken manifest.ID
+	// safe is when all that was stored before was held.
+	safe time.Time
+}
+
+// move notes a checkpoint that holds all that was stored before safe.
+func (h *hold) move(taken manifest.ID, safe time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.taken, h.safe = taken, safe
+}
+
+func (h *hold) state() (manifest.ID, time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.taken, h.safe
+}
+
+// young sees that nothing can have been collected for its age.
+func (h *hold) young() error {
+	if h == nil {
+		return nil
+	}
+	_, safe := h.state()
+	if stood := h.repository.now().Sub(safe); stood > unsafeAfter {
+		return fmt.Errorf("what was stored was held by no checkpoint for %s, and may have been collected meanwhile: the run has to be started again",
+			stood.Round(time.Second))
+	}
+	return nil
+}
+
+// stands sees that nothing can have been collected. To ask the store may have taken long,
+// where transfers are paused.
+func (h *hold) stands(ctx context.Context) error {
+	if h == nil {
+		return nil
+	}
+	if err := h.young(); err != nil {
+		return err
+	}
+	taken, _ := h.state()
+	if err := h.repository.checkpointThere(ctx, taken); err != nil {
+		return err
+	}
+	return h.young()
+}
+
+// whileYoung ends a request that waits until its turn comes too late.
+func (h *hold) whileYoung(ctx context.Context) (context.Context, context.CancelFunc) {
+	if h == nil {
+		return context.WithCancel(ctx)
+	}
+	_, safe := h.state()
+	return context.WithTimeout(ctx, safe.Add(unsafeAfter).Sub(h.repository.now()))
+}
+
+// checkpointThere sees that the checkpoint which keeps what a run goes by from being
+// collected is still listed; empty is none.
+func (r *Repository) checkpointThere(ctx context.Context, id manifest.ID) error {
+	if id == "" {
+		return nil
+	}
+	if err := r.refresh(ctx); err != nil {
+		return err
+	}
+	err := r.sure(ctx, func() error {
+		_, err := r.rep.GetManifest(ctx, id, &kopia.Manifest{})
+		return err
+	})
+	if errors.Is(err, manifest.ErrNotFound) {
+		return fmt.Errorf("checkpoint %s, which this run went on from, was removed meanwhile: the run has to be started again", id)
+	}
+	return err
+}
+
+// enlist adds a manifest in place of those that the directory replaces. The last flush may
+// wait for days where transfers are paused: what it lists then is taken back.
+func (r *Repository) enlist(ctx context.Context, w repo.DirectRepositoryWriter, d directory, m *kopia.Manifest) (manifest.ID, error) {
+	if err := d.hold.stands(ctx); err != nil {
+		return "", err
+	}
+	young, cancel := d.hold.whileYoung(ctx)
+	defer cancel()
+	id, err := kopia.SaveSnapshot(young, w, m)
+	if err != nil {
+		return "", fmt.Errorf("list the image: %w", err)
+	}
+	for _, old := range d.replaces {
+		if err := w.DeleteManifest(young, old); err != nil && !errors.Is(err, manifest.ErrNotFound) {
+			return "", fmt.Errorf("remove checkpoint %s: %w", old, err)
+		}
+	}
+	// One index names what the image is made of and its manifest, once all of it
+	// is in the store.
+	err = w.Flush(withOneList(young))
+	late := d.hold.young()
+	switch {
+	case late != nil && err == nil:
+		return "", errors.Join(late, unlist(ctx, w, id))
+	case late != nil:
+		return "", late
+	case err != nil:
+		return "", fmt.Errorf("list the image: %w", err)
+	}
+	return id, nil
+}
+
+// unlist takes back what was listed too late.
+func unlist(ctx context.Context, w repo.DirectRepositoryWriter, id manifest.ID) error {
+	if err := w.DeleteManifest(ctx, id); err != nil {
+		return fmt.Errorf("take image %s back, which is not to be used: %w", id, err)
+	}
+	if err := w.Flush(withOneList(ctx)); err != nil {
+		return fmt.Errorf("take image %s back, which is not to be used: %w", id, err)
+	}
+	return nil
+}
+
+// unindexedStorage refuses an index that names packs which may have been collected before
+// it came: later runs would take the chunks in them for stored. Kopia marks a session by a
+// blob before its first pack, and removes that once an index names all of them.
+type unindexedStorage struct {
+	blob.Storage
+	now    func() time.Time
+	mu     sync.Mutex
+	marked map[content.SessionID]time.Time
+}
+
+func newUnindexedStorage(st blob.Storage, now func() time.Time) *unindexedStorage {
+	return &unindexedStorage{Storage: st, now: now, marked: map[content.SessionID]time.Time{}}
+}
+
+// PutBlob writes.
+func (s *unindexedStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, o blob.PutOptions) error {
+	if err := s.young(id); err != nil {
+		return err
+	}
+	return s.Storage.PutBlob(ctx, id, data, o)
+}
+
+func (s *unindexedStorage) young(id blob.ID) error {
+	session := content.SessionIDFromBlobID(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since, marked := s.marked[session]
+	switch {
+	case session == "" || isPack(id):
+	case strings.HasPrefix(string(id), string(content.BlobIDPrefixSession)):
+		if !marked {
+			s.marked[session] = s.now()
+		}
+	case marked && s.now().Sub(since) > unsafeAfter:
+		return fmt.Errorf("what was stored was named by no index for %s, and may have been collected meanwhile: the run has to be started again",
+			s.now().Sub(since).Round(time.Second))
+	}
+	return nil
+}
+
+func isPack(id blob.ID) bool {
+	return strings.HasPrefix(string(id), string(content.PackBlobIDPrefixRegular)) || strings.HasPrefix(string(id), string(content.PackBlobIDPrefixSpecial))
+}
+
+// DeleteBlob deletes.
+func (s *unindexedStorage) DeleteBlob(ctx context.Context, id blob.ID) error {
+	if err := s.Storage.DeleteBlob(ctx, id); err != nil {
+		return err
+	}
+	if strings.HasPrefix(string(id), string(content.BlobIDPrefixSession)) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.marked, content.SessionIDFromBlobID(id))
+	}
+	return nil
+}
