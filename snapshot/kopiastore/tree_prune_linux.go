@@ -7,6 +7,7 @@ import (
 	"iter"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -22,20 +23,24 @@ type pruning struct {
 	// the last.
 	at     *record
 	number int
-	// device is that of the volume: what is mounted within is none of it.
+	// device is that of the volume: into a subvolume, which has its own, nothing can be
+	// linked.
 	device uint64
 	kept   bits
 }
 
 // prune returns by their numbers which of the image's entries stay.
 func (t *treeRestore) prune(ctx context.Context) (bits, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(t.dir, &st); err != nil {
-		return nil, fmt.Errorf("look at %s: %w", t.dir, err)
+	st, err := look(t.dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := refuseMounts(ctx, t.dir); err != nil {
+		return nil, err
 	}
 	next, stop := iter.Pull2(t.tree.records(ctx))
 	defer stop()
-	p := &pruning{restore: t, next: next, number: -1, device: st.Dev}
+	p := &pruning{restore: t, next: next, number: -1, device: device(&st)}
 	if err := p.advance(); err != nil {
 		return nil, err
 	}
@@ -88,12 +93,12 @@ func (p *pruning) entry(ctx context.Context, rel raw) error {
 		return err
 	}
 	file := p.restore.local(rel)
-	var st unix.Stat_t
-	if err := unix.Lstat(file, &st); err != nil {
-		return fmt.Errorf("look at %s: %w", file, err)
+	st, err := lookWithin(file)
+	if err != nil {
+		return err
 	}
-	kind := typeOf(st.Mode)
-	same := e != nil && e.Type == kind && e.Link == "" && st.Dev == p.device
+	kind := typeOf(uint32(st.Mode))
+	same := e != nil && e.Type == kind && e.Link == "" && device(&st) == p.device
 	switch {
 	case same && kind == typeFolder:
 		p.kept.set(p.number)
@@ -109,6 +114,52 @@ func (p *pruning) entry(ctx context.Context, rel raw) error {
 	}
 	return nil
 }
+
+// refuseMounts finds what is mounted in a folder before anything of that is changed: it is
+// none of the volume, and cannot be removed, which nobody is to learn halfway. Where it may
+// not look yet, entry does once it may.
+func refuseMounts(ctx context.Context, dir string) error {
+	names, err := folderNames(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		file := filepath.Join(dir, name)
+		st, err := lookWithin(file)
+		if err == nil && typeOf(uint32(st.Mode)) == typeFolder {
+			err = refuseMounts(ctx, file)
+		}
+		if err != nil && !errors.Is(err, os.ErrPermission) {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func look(file string) (unix.Statx_t, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, file, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE, &st); err != nil {
+		return st, fmt.Errorf("look at %s: %w", file, err)
+	}
+	return st, nil
+}
+
+// lookWithin fails where another file system is mounted, or a folder or a file of any. The
+// device does not tell: what is mounted may have the volume's, and a subvolume has another.
+func lookWithin(file string) (unix.Statx_t, error) {
+	st, err := look(file)
+	switch {
+	case err != nil:
+		return st, err
+	case st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0:
+		return st, fmt.Errorf("look at %s: the kernel does not tell what is mounted: it must be 5.8 or newer", file)
+	case st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0:
+		return st, fmt.Errorf("%s is a mount, and what it holds would be overwritten or removed: unmount it first, or choose another folder", file)
+	}
+	return st, nil
+}
+
+func device(st *unix.Statx_t) uint64 { return unix.Mkdev(st.Dev_major, st.Dev_minor) }
 
 // isLostAndFound is true for the folder that a file system has for itself, and for what
 // is in it.

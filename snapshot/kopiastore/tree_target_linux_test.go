@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -45,4 +46,49 @@ func TestRestoreAgainIntoALink(t *testing.T) {
 	if _, err := a.r.VerifyTree(t.Context(), a.image.ID, link, 1, nil); err != nil {
 		t.Errorf("by the link it is not verified: %v", err)
 	}
+}
+
+// TestRestoreAgainRefusesMounts has others' files mounted in the folder, among what is to be
+// removed and changed.
+func TestRestoreAgainRefusesMounts(t *testing.T) {
+	a := newAgain(t)
+	must(t, errors.Join(os.WriteFile(a.in("-extra"), []byte("extra"), 0o600), os.Chmod(a.in("a folder"), 0o777), os.Mkdir(a.in("new"), 0o700)))
+	others := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(others, "precious"), []byte("of others"), 0o600))
+	link := filepath.Join(t.TempDir(), "link")
+	must(t, os.Symlink(a.to, link))
+	for name, c := range map[string]struct{ source, kind, at string }{
+		"a file system over a folder that the image has": {"godwit-test", "tmpfs", "a folder/deep/er"},
+		"a file system over a folder that it has not":    {"godwit-test", "tmpfs", "new"},
+		"a folder of the same device":                    {others, "", "empty"},
+		"a file of the same device":                      {filepath.Join(others, "precious"), "", "large"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			mount(t, c.source, a.in(c.at), c.kind)
+			if c.kind != "" {
+				must(t, os.WriteFile(filepath.Join(a.in(c.at), "precious"), []byte("of others"), 0o600))
+			}
+			before := snapshottest.ListTree(t, a.to)
+			_, err := a.r.RestoreTree(t.Context(), a.image.ID, link, nil)
+			if want := a.in(c.at) + " is a mount"; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "into "+link) {
+				t.Errorf("it says %v, and not %q of %s", err, want, link)
+			}
+			sameTree(t, a.to, before)
+		})
+	}
+	a.restore()
+}
+
+func mount(t *testing.T, source, target, kind string) {
+	t.Helper()
+	flags := uintptr(0)
+	if kind == "" {
+		flags = unix.MS_BIND
+	}
+	must(t, unix.Mount(source, target, kind, flags, ""))
+	t.Cleanup(func() {
+		if err := unix.Unmount(target, 0); err != nil {
+			t.Errorf("unmount %s: %v", target, err)
+		}
+	})
 }
