@@ -180,8 +180,11 @@ func (t *treeRestore) lock(rel raw) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	_ = f.Chown(os.Geteuid(), os.Getegid()) // Where that cannot be done, a new one would be no more its own.
-	if err := f.Chmod(configDirMode); err != nil {
+	// Where that cannot be done, a new one would be no more its own.
+	owned := f.Chown(os.Geteuid(), os.Getegid()) == nil
+	err = f.Chmod(configDirMode)
+	t.touched = t.touched || owned || err == nil
+	if err != nil {
 		return err
 	}
 	err = unix.Fremovexattr(int(f.Fd()), "system.posix_acl_default")

@@ -29,12 +29,20 @@ const (
 	restoreWeight = restoreWorkers*(2*maxChunk+copySize) + comparers*treeChunk + packSize
 )
 
+// ErrCutShort says that a restore of a tree had changed its folder before it failed: what
+// is there now is neither the image nor what was there before.
+var ErrCutShort = errors.New("cut short")
+
 // RestoreTree makes dir hold exactly the tree of the image. That all of it is
-// in the repository is found out before anything in dir is removed. What a file in dir has
-// of its content already is not fetched: dir may hold anything, and be half written.
+// in the repository is found out before anything in dir is removed, and what fails after
+// that is ErrCutShort. What a file in dir has of its content already is not fetched: dir may
+// hold anything, and be half written.
 func (r *Repository) RestoreTree(ctx context.Context, id snapshot.ImageID, dir string, progress snapshot.Progress) (snapshot.Stats, error) {
 	t := &treeRestore{repository: r, dir: dir, progress: progress}
 	if err := t.restore(ctx, id); err != nil {
+		if t.touched {
+			err = fmt.Errorf("%w: %w", ErrCutShort, err)
+		}
 		return t.stats(), fmt.Errorf("restore the files of image %s into %s: %w", id, dir, err)
 	}
 	return t.stats(), nil
@@ -48,6 +56,8 @@ type treeRestore struct {
 	telling    sync.Mutex
 	told       time.Time // under telling
 	tree       *storedTree
+	// touched is true once anything in dir is not as it was.
+	touched bool
 	// hash tells what a file has, and spare is memory to read it into.
 	hash  *unsealer
 	spare chan []byte

@@ -1,13 +1,16 @@
 package kopiastore
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"github.com/kopia/kopia/repo/blob"
 	"golang.org/x/sys/unix"
 
 	"github.com/godwit-io/godwit/snapshot/snapshottest"
@@ -73,10 +76,39 @@ func TestRestoreAgainRefusesMounts(t *testing.T) {
 			if want := a.in(c.at) + " is a mount"; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "into "+link) {
 				t.Errorf("it says %v, and not %q of %s", err, want, link)
 			}
+			if errors.Is(err, ErrCutShort) {
+				t.Errorf("of what was not touched it says %v", err)
+			}
 			sameTree(t, a.to, before)
 		})
 	}
 	a.restore()
+}
+
+// TestRestoreAgainSaysThatItTouched ends restores at their first read of the tree, and at
+// their first of a file's content, when no byte was written.
+func TestRestoreAgainSaysThatItTouched(t *testing.T) {
+	a := newAgain(t)
+	a.poke("large", 7<<20, "!")
+	must(t, os.WriteFile(a.in("extra"), []byte("extra"), 0o600))
+	for reads, touched := range []bool{false, true} {
+		ctx, kill := context.WithCancel(t.Context())
+		left := &atomic.Int64{}
+		left.Store(int64(reads))
+		mortal := a.uncached(func(st blob.Storage) blob.Storage { return mortalStorage{st, left, kill} })
+		s, err := mortal.RestoreTree(ctx, a.image.ID, a.to, nil)
+		kill()
+		_, kept := os.Lstat(a.in("extra"))
+		if !errors.Is(err, context.Canceled) || s.Written != 0 || errors.Is(kept, os.ErrNotExist) != touched {
+			t.Fatalf("killed after %d reads: %v, %+v, and what was there %v", reads, err, s, kept)
+		}
+		if errors.Is(err, ErrCutShort) != touched {
+			t.Errorf("after %d reads it says %v", reads, err)
+		}
+	}
+	if _, err := a.r.RestoreTree(t.Context(), a.image.ID, a.in("nothere"), nil); err == nil || errors.Is(err, ErrCutShort) {
+		t.Errorf("without a folder it says %v", err)
+	}
 }
 
 func mount(t *testing.T, source, target, kind string) {

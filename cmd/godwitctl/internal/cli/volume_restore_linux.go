@@ -12,6 +12,7 @@ import (
 	"github.com/godwit-io/godwit/cmd/godwitctl/internal/quantity"
 	"github.com/godwit-io/godwit/snapshot"
 	"github.com/godwit-io/godwit/snapshot/blockdev"
+	"github.com/godwit-io/godwit/snapshot/kopiastore"
 )
 
 type restoreFlags struct {
@@ -180,6 +181,10 @@ func (r *volumeRun) restoreTree(ctx context.Context, f restoreFlags, image snaps
 		return snapshot.Stats{}, fmt.Errorf("%s is not empty, and what image %s does not hold would be removed: choose another folder, or say --force", path, image.ID)
 	}
 	told, end := r.progress("restore %s", image.Volume)
-	defer end()
-	return r.repo.RestoreTree(ctx, image.ID, path, told)
+	n, err := r.repo.RestoreTree(ctx, image.ID, path, told)
+	end()
+	if errors.Is(err, kopiastore.ErrCutShort) {
+		n.Written = max(n.Written, 1) // Entries go, and change, before any byte is written.
+	}
+	return n, r.unfinished(ctx, path, "restore it again with --force", n, err)
 }

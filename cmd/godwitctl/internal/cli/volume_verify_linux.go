@@ -161,7 +161,7 @@ func (r *volumeRun) verifyTree(ctx context.Context, f verifyFlags, image snapsho
 		err = r.tellSame(verdict.volumeResult)
 	}
 	if err == nil && differs != "" {
-		err = fmt.Errorf("%s differs from image %s of %s: %s: restore --force puts it right", path, image.ID, image.Volume, differs)
+		err = fmt.Errorf("%s differs from image %s of %s: %s: restore --force makes it as the image is, and removes what is new", path, image.ID, image.Volume, differs)
 	}
 	return err
 }
