@@ -45,7 +45,8 @@ func (t *treeRestore) prune(ctx context.Context) (bits, error) {
 		return nil, err
 	}
 	p.kept.set(p.number)
-	return p.kept, p.folder(ctx, "")
+	err = p.folder(ctx, "")
+	return p.kept, err
 }
 
 func (p *pruning) advance() error {
