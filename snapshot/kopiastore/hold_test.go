@@ -95,9 +95,10 @@ func testBlocksStand(t *testing.T, s *standing) {
 	r := open(t, s.opener(), folder(t))
 	data := noise(4<<20, 1)
 	s.on.Store(true)
-	image, _, err := backup(t, r, data, nil)
+	_, _, err := backup(t, r, data, nil)
 	s.refused(t, r, snapshot.Volume{Cluster: "c1", Namespace: "ns", Name: "v"}, err)
-	if image, _, err = backup(t, r, data, nil); err != nil {
+	image, _, err := backup(t, r, data, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
 	holds(t, r, image.ID, data)
