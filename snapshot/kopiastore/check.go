@@ -44,7 +44,7 @@ func (o *Opener) isSound(ctx context.Context, l snapshot.Location) (bool, error)
 	if file == nil {
 		return false, nil
 	}
-	st, _, err := o.reached(ctx, l, false)
+	st, err := o.reached(ctx, l, false)
 	if err != nil {
 		return false, err
 	}

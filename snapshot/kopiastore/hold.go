@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/kopia/kopia/repo"
-	"github.com/kopia/kopia/repo/blob"
-	"github.com/kopia/kopia/repo/content"
 	"github.com/kopia/kopia/repo/manifest"
 	kopia "github.com/kopia/kopia/snapshot"
 )
@@ -110,25 +107,30 @@ func (r *Repository) enlist(ctx context.Context, w repo.DirectRepositoryWriter, 
 	}
 	young, cancel := d.hold.whileYoung(ctx)
 	defer cancel()
-	id, err := kopia.SaveSnapshot(young, w, m)
-	if err != nil {
-		return "", fmt.Errorf("list the image: %w", err)
-	}
-	for _, old := range d.replaces {
-		if err := w.DeleteManifest(young, old); err != nil && !errors.Is(err, manifest.ErrNotFound) {
-			return "", fmt.Errorf("remove checkpoint %s: %w", old, err)
-		}
-	}
-	// One index names what the image is made of and its manifest, once all of it
-	// is in the store.
-	err = w.Flush(withOneList(young))
+	id, err := listInstead(young, w, m, d.replaces)
 	late := d.hold.young()
 	switch {
 	case late != nil && err == nil:
 		return "", errors.Join(late, unlist(ctx, w, id))
 	case late != nil:
 		return "", late
-	case err != nil:
+	}
+	return id, err
+}
+
+func listInstead(ctx context.Context, w repo.DirectRepositoryWriter, m *kopia.Manifest, replaces []manifest.ID) (manifest.ID, error) {
+	id, err := kopia.SaveSnapshot(ctx, w, m)
+	if err != nil {
+		return "", fmt.Errorf("list the image: %w", err)
+	}
+	for _, old := range replaces {
+		if err := w.DeleteManifest(ctx, old); err != nil && !errors.Is(err, manifest.ErrNotFound) {
+			return "", fmt.Errorf("remove checkpoint %s: %w", old, err)
+		}
+	}
+	// One index names what the image is made of and its manifest, once all of it
+	// is in the store.
+	if err := w.Flush(withOneList(ctx)); err != nil {
 		return "", fmt.Errorf("list the image: %w", err)
 	}
 	return id, nil
@@ -141,63 +143,6 @@ func unlist(ctx context.Context, w repo.DirectRepositoryWriter, id manifest.ID) 
 	}
 	if err := w.Flush(withOneList(ctx)); err != nil {
 		return fmt.Errorf("take image %s back, which is not to be used: %w", id, err)
-	}
-	return nil
-}
-
-// unindexedStorage refuses an index that names packs which may have been collected before
-// it came: later runs would take the chunks in them for stored. Kopia marks a session by a
-// blob before its first pack, and removes that once an index names all of them.
-type unindexedStorage struct {
-	blob.Storage
-	now    func() time.Time
-	mu     sync.Mutex
-	marked map[content.SessionID]time.Time
-}
-
-func newUnindexedStorage(st blob.Storage, now func() time.Time) *unindexedStorage {
-	return &unindexedStorage{Storage: st, now: now, marked: map[content.SessionID]time.Time{}}
-}
-
-// PutBlob writes.
-func (s *unindexedStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, o blob.PutOptions) error {
-	if err := s.young(id); err != nil {
-		return err
-	}
-	return s.Storage.PutBlob(ctx, id, data, o)
-}
-
-func (s *unindexedStorage) young(id blob.ID) error {
-	session := content.SessionIDFromBlobID(id)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	since, marked := s.marked[session]
-	switch {
-	case session == "" || isPack(id):
-	case strings.HasPrefix(string(id), string(content.BlobIDPrefixSession)):
-		if !marked {
-			s.marked[session] = s.now()
-		}
-	case marked && s.now().Sub(since) > unsafeAfter:
-		return fmt.Errorf("what was stored was named by no index for %s, and may have been collected meanwhile: the run has to be started again",
-			s.now().Sub(since).Round(time.Second))
-	}
-	return nil
-}
-
-func isPack(id blob.ID) bool {
-	return strings.HasPrefix(string(id), string(content.PackBlobIDPrefixRegular)) || strings.HasPrefix(string(id), string(content.PackBlobIDPrefixSpecial))
-}
-
-// DeleteBlob deletes.
-func (s *unindexedStorage) DeleteBlob(ctx context.Context, id blob.ID) error {
-	if err := s.Storage.DeleteBlob(ctx, id); err != nil {
-		return err
-	}
-	if strings.HasPrefix(string(id), string(content.BlobIDPrefixSession)) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.marked, content.SessionIDFromBlobID(id))
 	}
 	return nil
 }

@@ -151,7 +151,7 @@ func (o *Opener) open(ctx context.Context, l snapshot.Location, create bool) (*R
 
 // openComplete opens a location that is complete and answers.
 func (o *Opener) openComplete(ctx context.Context, l snapshot.Location, create bool) (*Repository, error) {
-	st, checkClock, err := o.storage(ctx, l, create)
+	st, err := o.storage(ctx, l, create)
 	if err != nil {
 		return nil, err
 	}
@@ -159,11 +159,10 @@ func (o *Opener) openComplete(ctx context.Context, l snapshot.Location, create b
 	if err != nil {
 		return nil, errors.Join(explain(l, err), st.Close(ctx))
 	}
-	writes := &sessionStorage{st, o.sessions}
-	files := newFormatStorage(oneList{writes}, l, formatBlob, o.derivations)
+	files := newFormatStorage(oneList{st}, l, formatBlob, o.derivations)
 	r := &Repository{
 		location: l, now: o.now, flushBytes: o.flushBytes, sessions: o.sessions, spans: newSpanStorage(files), format: files,
-		writes: writes, formatBlob: formatBlob, checkClock: checkClock, safety: o.safety, settle: o.settle, budget: o.budget, formatLife: o.formatLife,
+		writes: st.writes, formatBlob: formatBlob, checkClock: st.checkClock, safety: o.safety, settle: o.settle, budget: o.budget, formatLife: o.formatLife,
 		treeCheckpointEvery: o.treeCheckpointEvery,
 	}
 	if err := r.connect(ctx); err != nil {
@@ -174,19 +173,26 @@ func (o *Opener) openComplete(ctx context.Context, l snapshot.Location, create b
 }
 
 // reached opens the storage of a location that is complete and answers.
-func (o *Opener) reached(ctx context.Context, l snapshot.Location, create bool) (blob.Storage, func() error, error) {
+func (o *Opener) reached(ctx context.Context, l snapshot.Location, create bool) (openStorage, error) {
 	if err := complete(ctx, l, create); err != nil {
-		return nil, nil, err
+		return openStorage{}, err
 	}
 	return o.storage(ctx, l, create)
 }
 
-// storage opens the storage of a location that is complete, with what tells a clock that is
-// far from the store's.
-func (o *Opener) storage(ctx context.Context, l snapshot.Location, create bool) (blob.Storage, func() error, error) {
+// openStorage is a storage with what of it is asked for by itself.
+type openStorage struct {
+	blob.Storage
+	writes *sessionStorage
+	// checkClock tells a clock that is far from the store's; nil where nothing can.
+	checkClock func() error
+}
+
+// storage opens the storage of a location that is complete.
+func (o *Opener) storage(ctx context.Context, l snapshot.Location, create bool) (openStorage, error) {
 	st, err := newStorage(ctx, l, create)
 	if err != nil {
-		return nil, nil, explain(l, err)
+		return openStorage{}, explain(l, err)
 	}
 	var checkClock func() error
 	if b, ok := st.(*bucket); ok {
@@ -195,12 +201,12 @@ func (o *Opener) storage(ctx context.Context, l snapshot.Location, create bool) 
 	if o.wrap != nil {
 		st = o.wrap(st)
 	}
-	// Below what holds requests up.
-	st = newUnindexedStorage(st, o.now)
+	writes := &sessionStorage{st, o.sessions, o.now}
+	st = writes
 	if o.limiter != nil {
 		st = limitedStorage{st, o.limiter}
 	}
-	return st, checkClock, nil
+	return openStorage{st, writes, checkClock}, nil
 }
 
 // complete refuses a location that lacks something, or does not answer.

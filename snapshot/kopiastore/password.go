@@ -224,7 +224,7 @@ func put(ctx context.Context, st blob.Storage, by *format.Manager, id blob.ID, d
 
 func (o *Opener) withFormat(ctx context.Context, l snapshot.Location, do func(blob.Storage, formatFiles, []formatFiles) error) error {
 	l = normal(l)
-	st, _, err := o.reached(ctx, l, false)
+	st, err := o.reached(ctx, l, false)
 	if err != nil {
 		return fmt.Errorf("replace the password of repository %s: %w", describe(l), err)
 	}

@@ -3,9 +3,6 @@ package kopiastore
 import (
 	"context"
 	"fmt"
-	"maps"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/kopia/kopia/repo"
@@ -16,64 +13,6 @@ import (
 // recoverAge is how old a pack may be to be recovered, which leaves an hour to have it
 // named by an index before it may be collected.
 const recoverAge = unsafeAfter - time.Hour
-
-// sessions are kopia's write sessions that are alive in this process, each
-// with the storage that it writes to. A session names its packs after itself,
-// and marks itself by a blob for as long as there are packs that no index names.
-type sessions struct {
-	mu    sync.Mutex
-	alive map[content.SessionID]*sessionStorage
-}
-
-func newSessions() *sessions { return &sessions{alive: map[content.SessionID]*sessionStorage{}} }
-
-func (s *sessions) has(id content.SessionID) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.alive[id] != nil
-}
-
-// sessionStorage notes which sessions are alive.
-type sessionStorage struct {
-	blob.Storage
-	sessions *sessions
-}
-
-// PutBlob notes a session by its mark.
-func (s *sessionStorage) PutBlob(ctx context.Context, id blob.ID, data blob.Bytes, o blob.PutOptions) error {
-	if strings.HasPrefix(string(id), string(content.BlobIDPrefixSession)) {
-		s.sessions.mu.Lock()
-		s.sessions.alive[content.SessionIDFromBlobID(id)] = s
-		s.sessions.mu.Unlock()
-	}
-	return s.Storage.PutBlob(ctx, id, data, o)
-}
-
-// DeleteBlob notes that a session's mark went.
-func (s *sessionStorage) DeleteBlob(ctx context.Context, id blob.ID) error {
-	if err := s.Storage.DeleteBlob(ctx, id); err != nil {
-		return err
-	}
-	if strings.HasPrefix(string(id), string(content.BlobIDPrefixSession)) {
-		s.sessions.mu.Lock()
-		delete(s.sessions.alive, content.SessionIDFromBlobID(id))
-		s.sessions.mu.Unlock()
-	}
-	return nil
-}
-
-// end ends all sessions that write to it: what they left may be recovered.
-func (s *sessionStorage) end() {
-	s.sessions.mu.Lock()
-	defer s.sessions.mu.Unlock()
-	maps.DeleteFunc(s.sessions.alive, func(_ content.SessionID, st *sessionStorage) bool { return st == s })
-}
-
-// Close ends all sessions that write to it.
-func (s *sessionStorage) Close(ctx context.Context) error {
-	s.end()
-	return s.Storage.Close(ctx)
-}
 
 // recoverPacks puts the chunks of packs that a killed run of this client had
 // sent, and no index names, into the index, so that they are not sent again.

@@ -64,8 +64,11 @@ func contentOf(id object.ID) (content.ID, error) {
 
 // indexAnew has the parts stored again that a large index is cut into.
 func (w *writer) indexAnew(ctx context.Context, entries []object.IndirectObjectEntry) error {
+	if !w.rewrite {
+		return nil
+	}
 	index := encodeNode(entries)
-	if !w.rewrite || len(index) <= indexPart {
+	if len(index) <= indexPart {
 		return nil
 	}
 	for part := range slices.Chunk(index, indexPart) {

@@ -68,20 +68,25 @@ func (a *again) restore() snapshot.Stats {
 	stats, err := a.r.RestoreTree(a.t.Context(), a.image.ID, a.to, nil)
 	must(a.t, err)
 	got := slices.DeleteFunc(snapshottest.ListTree(a.t, a.to), func(l string) bool { return strings.HasPrefix(l, `"lost+found`) })
-	for _, l := range got {
-		if !slices.Contains(a.want, l) {
-			a.t.Errorf("there is\n %s", l)
-		}
-	}
-	for _, l := range a.want {
-		if !slices.Contains(got, l) {
-			a.t.Errorf("there is not\n %s", l)
-		}
-	}
+	sameList(a.t, got, a.want)
 	if stats.Done != stats.Total {
 		a.t.Errorf("it ended at %+v", stats)
 	}
 	return stats
+}
+
+func sameList(t *testing.T, got, want []string) {
+	t.Helper()
+	for _, l := range got {
+		if !slices.Contains(want, l) {
+			t.Errorf("there is\n %s", l)
+		}
+	}
+	for _, l := range want {
+		if !slices.Contains(got, l) {
+			t.Errorf("there is not\n %s", l)
+		}
+	}
 }
 
 // poke writes bytes into a file, and sets its time back.

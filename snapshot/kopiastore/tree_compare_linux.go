@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -50,6 +51,11 @@ func (d *differences) String() string {
 }
 
 func (t *treeRestore) compare(ctx context.Context, id snapshot.ImageID) (*differences, error) {
+	dir, err := filepath.EvalSymlinks(t.dir)
+	if err != nil {
+		return nil, err
+	}
+	t.dir = dir
 	release, err := t.load(ctx, id)
 	if err != nil {
 		return nil, err

@@ -73,6 +73,10 @@ func (t *treeRestore) stats() snapshot.Stats {
 }
 
 func (t *treeRestore) restore(ctx context.Context, id snapshot.ImageID) (err error) {
+	// A link in place of the folder has an owner, a time and attributes of its own.
+	if t.dir, err = filepath.EvalSymlinks(t.dir); err != nil {
+		return err
+	}
 	release, err := t.load(ctx, id)
 	if err != nil {
 		return err
@@ -119,10 +123,6 @@ func (t *treeRestore) finishFolders(ctx context.Context) error {
 // load opens the image, and sees that all of it is in the repository. The memory that
 // readers of it take is held until release is called.
 func (t *treeRestore) load(ctx context.Context, id snapshot.ImageID) (release func(), err error) {
-	// A link in place of the folder has an owner, a time and attributes of its own.
-	if t.dir, err = filepath.EvalSymlinks(t.dir); err != nil {
-		return nil, err
-	}
 	m, err := t.repository.manifestOf(ctx, id, kindImage)
 	if err != nil {
 		return nil, err

@@ -90,7 +90,7 @@ func (r *volumeRun) apply(ctx context.Context, f applyFlags, path string) (err e
 	} else {
 		n, err = r.reconcile(ctx, sink, snapshot.ReconcileRequest{To: to.ID, Verify: verifyMode(f.noReadBack)})
 	}
-	if err := r.unfinished(ctx, path, "apply again without --from", n, err); err != nil {
+	if err := r.unfinished(ctx, path, "apply again without --from", n.Written > 0, err); err != nil {
 		return err
 	}
 	return r.tellWritten(to, path, n)

@@ -39,15 +39,7 @@ func TestVolumeFolderInterrupted(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-		if _, err := os.Lstat(mine); errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		if time.Now().After(end) {
-			t.Error("nothing is removed")
-			break
-		}
-	}
+	gone(t, mine)
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
@@ -57,6 +49,24 @@ func TestVolumeFolderInterrupted(t *testing.T) {
 	}
 	p.run(t, "restore", "--force", "--image", id, target)
 	same(t, filepath.Join(target, "file"), content)
+}
+
+// gone waits until a file is removed.
+func gone(t *testing.T, file string) {
+	t.Helper()
+	tick, end := time.NewTicker(5*time.Millisecond), time.After(time.Minute)
+	defer tick.Stop()
+	for {
+		if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Errorf("%s is not removed", file)
+			return
+		}
+	}
 }
 
 // TestVolumeFolderCutShort has the restore of a folder fail when it has begun, and before.

@@ -139,7 +139,7 @@ func (r *volumeRun) restoreOver(ctx context.Context, f restoreFlags, image snaps
 		return snapshot.Stats{}, err
 	}
 	n, err := r.applyTo(ctx, sink, request)
-	return n, r.unfinished(ctx, path, "restore it again with --force", n, err)
+	return n, r.unfinished(ctx, path, "restore it again with --force", n.Written > 0, err)
 }
 
 // note gives the request a journal, if one is wanted.
@@ -154,8 +154,8 @@ func (r *volumeRun) note(request *snapshot.ApplyRequest, sink *blockdev.Sink, fi
 }
 
 // unfinished says what a target holds that was written in part.
-func (r *volumeRun) unfinished(ctx context.Context, path, remedy string, n snapshot.Stats, err error) error {
-	if err == nil || n.Written == 0 {
+func (r *volumeRun) unfinished(ctx context.Context, path, remedy string, touched bool, err error) error {
+	if err == nil || !touched {
 		return err
 	}
 	err = fmt.Errorf("%w; %s was written in part and is not to be used: %s", err, path, remedy)
@@ -183,8 +183,6 @@ func (r *volumeRun) restoreTree(ctx context.Context, f restoreFlags, image snaps
 	told, end := r.progress("restore %s", image.Volume)
 	n, err := r.repo.RestoreTree(ctx, image.ID, path, told)
 	end()
-	if errors.Is(err, kopiastore.ErrCutShort) {
-		n.Written = max(n.Written, 1) // Entries go, and change, before any byte is written.
-	}
-	return n, r.unfinished(ctx, path, "restore it again with --force", n, err)
+	// Entries go, and change, before any byte is written.
+	return n, r.unfinished(ctx, path, "restore it again with --force", errors.Is(err, kopiastore.ErrCutShort), err)
 }
