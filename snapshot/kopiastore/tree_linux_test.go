@@ -199,7 +199,7 @@ func (k *killedTree) checkpoints() []*kopia.Manifest {
 func (k *killedTree) late(do func()) snapshot.Progress {
 	once := sync.OnceFunc(func() { go do() })
 	return func(s snapshot.Stats) {
-		if s.Done > killedFiles*killedSize+killedLarge/8 {
+		if s.Files >= killedFiles {
 			once()
 		}
 	}
