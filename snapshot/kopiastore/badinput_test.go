@@ -38,7 +38,7 @@ func TestForeignPlaces(t *testing.T) {
 		"wrong password": {func(l *snapshot.Location) error { l.Password = "guess"; return nil }, "the repository password is wrong"},
 		"no password":    {func(l *snapshot.Location) error { l.Password = ""; return nil }, "password is empty"},
 		"newer": {func(l *snapshot.Location) error {
-			return os.WriteFile(formatFile(*l), change(t, format, "scrypt-65536-8-1", "scrypt-9"), 0o600)
+			return os.WriteFile(formatFile(*l), change(t, format, derivationName, "scrypt-9"), 0o600)
 		}, "made by a newer or another program"},
 		"other encryption": {func(l *snapshot.Location) error {
 			return os.WriteFile(formatFile(*l), change(t, format, "AES256_GCM", "ROT13"), 0o600)

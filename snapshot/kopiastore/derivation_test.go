@@ -1,6 +1,7 @@
 package kopiastore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -8,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kopia/kopia/repo"
 
 	"github.com/godwit-io/godwit/snapshot"
 )
@@ -49,6 +52,42 @@ func TestOneDerivationAtATime(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestByKopiasDefaults goes on in a repository that is made as stock kopia makes them, whose
+// key is by scrypt, and replaces its password. Room is made for that key, and for no other.
+func TestByKopiasDefaults(t *testing.T) {
+	o, prepared := New(), 0
+	o.derivations.prepare = func() { prepared++ }
+	open(t, o, folder(t))
+	if prepared > 0 {
+		t.Error("room was made for a key that takes none")
+	}
+	l := folder(t)
+	st, err := o.storage(t.Context(), l, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := repo.Initialize(t.Context(), st, &repo.NewRepositoryOptions{}, l.Password.Reveal()); err != nil {
+		t.Fatal(err)
+	}
+	data := noise(1<<20, 7)
+	image, _, err := backup(t, open(t, o, l), data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if prepared != 1 {
+		t.Errorf("room was made %d times", prepared)
+	}
+	if err := replace(t.Context(), o, l); err != nil {
+		t.Fatal(err)
+	}
+	if err := reads(t.Context(), by(l, nextPassword), image.ID, data); err != nil {
+		t.Error(err)
+	}
+	if file, err := os.ReadFile(formatFile(l)); err != nil || !bytes.Contains(file, []byte("scrypt")) {
+		t.Errorf("its key is by another algorithm now (%v)", err)
+	}
 }
 
 // TestCheckOpensOnce has somebody else derive for good: what passes then was not opened.

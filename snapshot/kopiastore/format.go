@@ -90,7 +90,7 @@ func (s *formatStorage) derive(ctx context.Context, id blob.ID) error {
 	if id != format.KopiaRepositoryBlobID || s.settled {
 		return nil
 	}
-	free, err := s.derivations.take(ctx)
+	free, err := s.derivations.takeFor(ctx, s.files.Repository)
 	if err == nil {
 		s.free = free
 	}

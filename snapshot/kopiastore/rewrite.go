@@ -17,10 +17,13 @@ const mend = "store the volume again with godwitctl volume backup --rewrite if i
 
 var _ snapshot.Rewriter = (*writer)(nil)
 
-// Rewrite has chunks, and the indexes over them, stored again where the repository holds
-// them since before the second in which this run began, as kopia counts: it takes what an
-// index lists for stored, whatever has become of it.
-func (w *writer) Rewrite() { w.rewrite = true }
+// Rewrite has chunks, and the indexes over them, stored again where the repository held
+// them before this run began: it takes what an index lists for stored, whatever has become
+// of it.
+func (w *writer) Rewrite() {
+	w.rewrite = true
+	w.repository.sessions.follow()
+}
 
 // anew writes an object, and once more where it was there already. All images that have it
 // are whole then, since kopia's index goes by the newest place of a content.
@@ -40,7 +43,8 @@ func (w *writer) anew(ctx context.Context, write func() (object.ID, error)) (obj
 	if err != nil {
 		return object.EmptyID, fmt.Errorf("look for content %s: %w", of, err)
 	}
-	if !info.Timestamp().Before(w.begun) {
+	// Not by the time that the content bears: it is of the clock of whoever stored it.
+	if w.repository.sessions.followed(info.PackBlobID) {
 		return id, nil
 	}
 	if err := w.session.ContentManager().DeleteContent(ctx, of); err != nil {

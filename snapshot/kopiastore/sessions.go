@@ -18,6 +18,10 @@ import (
 type sessions struct {
 	mu    sync.Mutex
 	alive map[content.SessionID]marked
+	// followers counts the runs that ask which sessions began since they did; those are in
+	// begun, alive or not, and some more where runs overlap.
+	followers int
+	begun     map[content.SessionID]bool
 }
 
 // marked is a session that is alive.
@@ -27,6 +31,30 @@ type marked struct {
 }
 
 func newSessions() *sessions { return &sessions{alive: map[content.SessionID]marked{}} }
+
+// follow notes the sessions that begin from now on, until unfollow is called as often.
+func (s *sessions) follow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.followers++; s.followers == 1 {
+		s.begun = map[content.SessionID]bool{}
+	}
+}
+
+func (s *sessions) unfollow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.followers--; s.followers == 0 {
+		s.begun = nil
+	}
+}
+
+// followed says whether a session that began since wrote a pack.
+func (s *sessions) followed(pack blob.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.begun[content.SessionIDFromBlobID(pack)]
+}
 
 func (s *sessions) has(id content.SessionID) bool {
 	s.mu.Lock()
@@ -62,6 +90,9 @@ func (s *sessionStorage) note(id blob.ID) error {
 	case isMark(id):
 		if !alive {
 			s.sessions.alive[session] = marked{s, s.now()}
+			if s.sessions.begun != nil {
+				s.sessions.begun[session] = true
+			}
 		}
 	case alive && s.now().Sub(mark.since) > unsafeAfter:
 		return fmt.Errorf("what was stored was named by no index for %s, and may have been collected meanwhile: the run has to be started again",

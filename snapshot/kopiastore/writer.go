@@ -54,7 +54,7 @@ func (r *Repository) Begin(ctx context.Context, image snapshot.Image, parent sna
 	}
 	w.root = make([]object.ID, w.layout.segments())
 	w.flushed = r.now()
-	w.hold, w.begun = &hold{repository: r, safe: w.flushed}, w.flushed.Truncate(time.Second)
+	w.hold = &hold{repository: r, safe: w.flushed}
 	var err error
 	if w.checkpoints, err = r.checkpointsOf(ctx, image.Volume); err != nil {
 		return nil, fmt.Errorf("begin an image: %w", err)
@@ -86,9 +86,8 @@ type writer struct {
 	zeroing      sync.Mutex
 	zeroSegments map[int64]object.ID
 
-	// rewrite says that what was stored before begun is stored again.
+	// rewrite says that what was stored before is stored again.
 	rewrite   bool
-	begun     time.Time
 	rewriting sync.Mutex
 
 	// key names the checkpoints of this image; empty without any.
@@ -433,6 +432,9 @@ func (w *writer) end(ctx context.Context) error {
 	w.mu.Unlock()
 	if ended {
 		return nil
+	}
+	if w.rewrite {
+		w.repository.sessions.unfollow()
 	}
 	return w.session.Close(ctx)
 }

@@ -60,7 +60,7 @@ func engineRows() []Row {
 			Package: "snapshot/kopiastore", Uses: []string{"snapshot"},
 			Outside: []string{
 				"github.com/kopia/kopia", "github.com/minio/minio-go/v7", "github.com/pkg/xattr",
-				"github.com/klauspost/compress/s2", "github.com/klauspost/compress/zstd", "golang.org/x/crypto/scrypt", "golang.org/x/sync", "golang.org/x/sys",
+				"github.com/klauspost/compress/s2", "github.com/klauspost/compress/zstd", "golang.org/x/sync", "golang.org/x/sys",
 			},
 			Never: []Ban{noKubernetes},
 			Why:   "the store is kopia, the object store's client, and the codecs that kopia itself uses; anything more would tie the format to it",
