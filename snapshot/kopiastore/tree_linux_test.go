@@ -112,7 +112,7 @@ type killedTree struct {
 	watcher *Repository
 }
 
-const killedFiles, killedSize, killedLarge = 40, 1 << 20, 256 << 20
+const killedFiles, killedSize, killedLarge = 40, 1 << 20, 512 << 20
 
 func newKilledTree(t *testing.T, l snapshot.Location) *killedTree {
 	t.Helper()
