@@ -21,7 +21,7 @@ const (
 	packSize       = 20 << 20
 
 	// How kopia derives a key from the password. Its default, scrypt, makes a password that a
-	// person thought of harder to guess, and takes 64 MiB and five times as long whenever a
+	// person thought of harder to guess, and takes 64 MiB and twice as long whenever a
 	// repository is opened; a random one is guessed by nobody. This one meets FIPS 140.
 	derivationName = "pbkdf2-sha256-600000"
 	keyLength      = 32

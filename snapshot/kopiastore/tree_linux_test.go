@@ -258,7 +258,6 @@ func TestKilledTreeReadsTheRest(t *testing.T) {
 	// It was long to be killed in, and is read three times from here on.
 	const left = 16 << 20
 	must(t, os.Truncate(filepath.Join(k.dir, "large"), left))
-	time.Sleep(2 * tick)
 	info, err := os.Stat(k.name(0))
 	must(t, err)
 	changed := noise(killedSize, 99)
