@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kopia/kopia/repo/maintenance"
+
 	"github.com/godwit-io/godwit/snapshot"
 )
 
@@ -42,9 +44,9 @@ func TestCollectedMeanwhile(t *testing.T) {
 	t.Run("without a checkpoint", func(t *testing.T) {
 		r := open(t, eager(), folder(t))
 		_, err := run(t, r, func(s snapshot.Source) snapshot.Source {
-			return &meanwhile{s, 2, func() { r.now = func() time.Time { return time.Now().Add(21 * time.Hour) } }}
+			return &meanwhile{s, 2, func() { r.now = func() time.Time { return time.Now().Add(unheldAfter + time.Minute) } }}
 		})
-		if err == nil || !strings.Contains(err.Error(), "held by no checkpoint for 21h0m") {
+		if err == nil || !strings.Contains(err.Error(), "held by no checkpoint for 4h1m") {
 			t.Fatalf("%v", err)
 		}
 		again(t, r)
@@ -69,6 +71,18 @@ func TestCollectedMeanwhile(t *testing.T) {
 		}
 		again(t, r)
 	})
+}
+
+// TestUnheldIsNotDropped holds the time that a run may go unheld against how soon kopia
+// drops from its index what was referred to until then.
+func TestUnheldIsNotDropped(t *testing.T) {
+	s := maintenance.SafetyFull
+	if soonest := s.MarginBetweenSnapshotGC + s.DropContentFromIndexExtraMargin; !s.RequireTwoGCCycles || unheldAfter > soonest-time.Hour {
+		t.Errorf("kopia drops what nobody refers to after %s, and a run may go unheld for %s", soonest, unheldAfter)
+	}
+	if unsafeAfter >= s.PackDeleteMinAge || unsafeAfter >= s.MinContentAgeSubjectToGC {
+		t.Errorf("what no index names may wait for %s, and kopia collects it after %s", unsafeAfter, min(s.PackDeleteMinAge, s.MinContentAgeSubjectToGC))
+	}
 }
 
 // sweep collects what no image needs, days later.

@@ -12,12 +12,19 @@ import (
 	kopia "github.com/kopia/kopia/snapshot"
 )
 
-// unsafeAfter is how long what was stored may be held by no checkpoint, or named by no
-// index: what nothing holds is collected once it is a day old.
-const unsafeAfter = 20 * time.Hour
+const (
+	// unsafeAfter is how long what was stored may be named by no index: what nothing names
+	// is collected once it is a day old.
+	unsafeAfter = 20 * time.Hour
+	// unheldAfter is how long what a run goes by may be held by no checkpoint. Not all of it
+	// is young: what was there already is taken for stored, and the image that it is of may
+	// be forgotten. Maintenance that is run as often as somebody likes marks it at once,
+	// and drops it by two more runs, five hours later at the soonest.
+	unheldAfter = 4 * time.Hour
+)
 
 // hold is what keeps that of which a run makes an image from being collected until the
-// image is listed: the checkpoint that it went on from, and for the rest that it is young.
+// image is listed: the checkpoint that it went on from, and for the rest that little time passes.
 // Whoever restores the image would miss chunks that are gone. A nil one is of what is
 // stored and listed at once.
 type hold struct {
@@ -42,13 +49,13 @@ func (h *hold) state() (manifest.ID, time.Time) {
 	return h.taken, h.safe
 }
 
-// young sees that nothing can have been collected for its age.
-func (h *hold) young() error {
+// soon sees that nothing can have been collected in the time that passed.
+func (h *hold) soon() error {
 	if h == nil {
 		return nil
 	}
 	_, safe := h.state()
-	if stood := h.repository.now().Sub(safe); stood > unsafeAfter {
+	if stood := h.repository.now().Sub(safe); stood > unheldAfter {
 		return fmt.Errorf("what was stored was held by no checkpoint for %s, and may have been collected meanwhile: the run has to be started again",
 			stood.Round(time.Second))
 	}
@@ -61,23 +68,23 @@ func (h *hold) stands(ctx context.Context) error {
 	if h == nil {
 		return nil
 	}
-	if err := h.young(); err != nil {
+	if err := h.soon(); err != nil {
 		return err
 	}
 	taken, _ := h.state()
 	if err := h.repository.checkpointThere(ctx, taken); err != nil {
 		return err
 	}
-	return h.young()
+	return h.soon()
 }
 
-// whileYoung ends a request that waits until its turn comes too late.
-func (h *hold) whileYoung(ctx context.Context) (context.Context, context.CancelFunc) {
+// whileSoon ends a request that waits until its turn comes too late.
+func (h *hold) whileSoon(ctx context.Context) (context.Context, context.CancelFunc) {
 	if h == nil {
 		return context.WithCancel(ctx)
 	}
 	_, safe := h.state()
-	return context.WithTimeout(ctx, safe.Add(unsafeAfter).Sub(h.repository.now()))
+	return context.WithTimeout(ctx, safe.Add(unheldAfter).Sub(h.repository.now()))
 }
 
 // checkpointThere sees that the checkpoint which keeps what a run goes by from being
@@ -105,10 +112,10 @@ func (r *Repository) enlist(ctx context.Context, w repo.DirectRepositoryWriter, 
 	if err := d.hold.stands(ctx); err != nil {
 		return "", err
 	}
-	young, cancel := d.hold.whileYoung(ctx)
+	soon, cancel := d.hold.whileSoon(ctx)
 	defer cancel()
-	id, err := listInstead(young, w, m, d.replaces)
-	late := d.hold.young()
+	id, err := listInstead(soon, w, m, d.replaces)
+	late := d.hold.soon()
 	switch {
 	case late != nil && err == nil:
 		return "", errors.Join(late, unlist(ctx, w, id))

@@ -91,12 +91,33 @@ func testStock(t *testing.T, l snapshot.Location) {
 	}
 	collect()
 	s.compare(delta.ID, changed)
+	latest := s.retain(t, r, changed, delta)
+	collect()
 	own := l
 	own.CacheDir = ""
 	sink := snapshottest.NewDevice(make([]byte, len(changed)))
-	if _, err := snapshot.Apply(t.Context(), snapshot.ApplyRequest{Sink: sink, To: delta.ID}, open(t, New(), own)); err != nil || !bytes.Equal(sink.Bytes(), changed) {
+	if _, err := snapshot.Apply(t.Context(), snapshot.ApplyRequest{Sink: sink, To: latest}, open(t, New(), own)); err != nil || !bytes.Equal(sink.Bytes(), changed) {
 		t.Errorf("after stock kopia collected: %v", err)
 	}
+}
+
+// retain has kopia's own policies keep one image of a volume that has two, and returns it.
+func (s stock) retain(t *testing.T, r *Repository, data []byte, of snapshot.Image) snapshot.ImageID {
+	t.Helper()
+	copy(data, noise(300<<10, 6))
+	latest, _, err := backup(t, r, data, func(r *snapshot.BackupRequest) {
+		r.Image.Method, r.Parent, r.Extents = snapshot.MethodDelta, of.ID, []snapshot.Extent{{Offset: 0, Length: 300 << 10}}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.run("policy", "set", "--global", "--keep-latest=1", "--keep-hourly=0", "--keep-daily=0", "--keep-weekly=0", "--keep-monthly=0", "--keep-annual=0")
+	s.run("snapshot", "expire", "--all", "--delete")
+	list := s.run("snapshot", "list", "--all", "--json")
+	if strings.Contains(list, string(of.ID)) || !strings.Contains(list, string(latest.ID)) {
+		t.Errorf("by a policy that keeps the latest kopia keeps:\n%s", list)
+	}
+	return latest.ID
 }
 
 func (s stock) compare(id snapshot.ImageID, want []byte) {

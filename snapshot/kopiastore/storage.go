@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/kopia/kopia/repo/blob"
-	"github.com/kopia/kopia/repo/blob/filesystem"
 
 	"github.com/godwit-io/godwit/snapshot"
 )
@@ -83,7 +82,7 @@ func identity(formatBlob []byte) string {
 func newStorage(ctx context.Context, l snapshot.Location, create bool) (blob.Storage, error) {
 	switch l.Type {
 	case snapshot.Filesystem:
-		return filesystem.New(ctx, &filesystem.Options{Path: l.Path, FileMode: configFileMode, DirectoryMode: configDirMode}, create)
+		return newFolder(ctx, l, create)
 	case snapshot.Azure:
 		return newAzure(ctx, l)
 	case snapshot.GCS:

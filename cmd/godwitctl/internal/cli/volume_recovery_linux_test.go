@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/godwit-io/godwit/snapshot"
 	"github.com/godwit-io/godwit/snapshot/snapshottest"
@@ -44,7 +46,7 @@ func TestRecoveryPage(t *testing.T) {
 	for _, block := range blocks {
 		ran += r.run(t, block[1], image)
 	}
-	for _, command := range []string{"repository connect s3", "snapshot list", "snapshot verify", "kopia ls", "kopia restore", "volume restore", "volume verify", "volume apply"} {
+	for _, command := range []string{"repository connect s3", "snapshot list", "snapshot verify", "kopia ls", "kopia restore", "kopia mount", "volume restore", "volume verify", "volume apply"} {
 		if !strings.Contains(ran, command) {
 			t.Errorf("the page has no %q", command)
 		}
@@ -84,6 +86,23 @@ func toolPath(t *testing.T, godwitctl string) string {
 	return dir + ":" + os.Getenv("PATH")
 }
 
+// cannotMount is why a block of the page cannot mount what it mounts; empty where it can.
+func cannotMount(script string) string {
+	if os.Getuid() != 0 {
+		return "needs root: mount"
+	}
+	if !strings.Contains(script, "kopia mount") {
+		return ""
+	}
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		return "needs a kernel with FUSE: kopia mount"
+	}
+	if _, err := exec.LookPath("fusermount3"); err != nil {
+		return "needs fusermount3, from fuse3: kopia mount"
+	}
+	return ""
+}
+
 // run runs a block of the page, and returns it as it was run.
 func (r *rescue) run(t *testing.T, block string, image snapshot.Image) string {
 	t.Helper()
@@ -97,13 +116,15 @@ func (r *rescue) run(t *testing.T, block string, image snapshot.Image) string {
 		t.Errorf("the page leaves something open that is not known:\n%s", block)
 	}
 	if strings.Contains(script, "mount ") {
-		if os.Getuid() != 0 {
-			t.Log("needs root: mount")
+		if why := cannotMount(script); why != "" {
+			t.Run("mount", func(t *testing.T) { t.Skip(why) })
 			return script
 		}
-		script += "\ntest \"$(cat " + r.mount + "/file)\" = precious; umount " + r.mount
+		script = "trap 'umount ./image 2>/dev/null || true' EXIT\n" + script + "\ntest \"$(cat " + r.mount + "/file)\" = precious; umount " + r.mount
 	}
-	cmd := exec.Command("bash", "-euc", r.exports+script)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-euc", r.exports+script)
 	for line := range strings.Lines(script) {
 		if strings.HasPrefix(line, "export ") {
 			r.exports += line
