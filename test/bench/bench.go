@@ -164,8 +164,8 @@ func (b *bench) assemble(ctx context.Context, i *image) []peer {
 			binary, err := b.tools.build(ctx, "kopia", "github.com/kopia/kopia", ".tools/kopia/go.mod")
 			return &kopia{binary: binary, dir: b.dir, gateway: b.gateway, image: i}, err
 		},
-		resticName: func() (peer, error) { return newRestic(b.dir, b.gateway, i) },
-		rsyncName:  func() (peer, error) { return newRsync(b.dir, i) },
+		resticName: func() (peer, error) { return newRestic(ctx, b.dir, b.gateway, i) },
+		rsyncName:  func() (peer, error) { return newRsync(ctx, b.dir, i) },
 		veleroName: func() (peer, error) { return b.newVelero(ctx, i) },
 		rawName: func() (peer, error) {
 			self, err := os.Executable()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 )
@@ -19,10 +18,10 @@ type restic struct {
 	readers            int
 }
 
-func newRestic(dir string, g *gateway, i *image) (*restic, error) {
-	binary, err := exec.LookPath("restic")
+func newRestic(ctx context.Context, dir string, g *gateway, i *image) (*restic, error) {
+	binary, err := debian(ctx, "restic")
 	if err != nil {
-		return nil, fmt.Errorf("restic is not installed (Debian's package restic): %w", err)
+		return nil, err
 	}
 	return &restic{binary: binary, dir: dir, gateway: g, image: i}, nil
 }

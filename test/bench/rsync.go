@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 )
@@ -16,10 +14,10 @@ type rsync struct {
 	target      string
 }
 
-func newRsync(dir string, i *image) (*rsync, error) {
-	binary, err := exec.LookPath("rsync")
+func newRsync(ctx context.Context, dir string, i *image) (*rsync, error) {
+	binary, err := debian(ctx, "rsync")
 	if err != nil {
-		return nil, fmt.Errorf("rsync is not installed (Debian's package rsync): %w", err)
+		return nil, err
 	}
 	return &rsync{binary: binary, dir: dir, image: i}, nil
 }
