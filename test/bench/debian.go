@@ -19,7 +19,7 @@ func debian(ctx context.Context, program string) (string, error) {
 	}
 	// The lists of packages may be missing, or name versions that are gone.
 	for _, args := range [][]string{{"update", "-q"}, {"install", "-q", "-y", "--no-install-recommends", program}} {
-		cmd := exec.CommandContext(ctx, "apt-get", args...) //nolint:gosec // a package that the bench names
+		cmd := exec.CommandContext(ctx, "apt-get", args...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("install %s: apt-get %s: %w: %s", program, args[0], err, out)
