@@ -19,8 +19,9 @@ const (
 	// keepInterval is well below what collections are apart at least.
 	keepInterval = 30 * time.Minute
 	// standInterval is how often a run that stands still lists its checkpoint anew: one
-	// that grows old is taken for that of a run which ended.
-	standInterval = 12 * time.Hour
+	// that grows old is taken for that of a run which ended, and a run that lists none for
+	// hours ends.
+	standInterval = 2 * time.Hour
 	// checkpointShare keeps long runs from leaving thousands of checkpoints,
 	// each of which is blobs that all other clients must read: one more is due
 	// when this share of all that was done is at stake.

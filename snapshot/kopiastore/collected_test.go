@@ -73,6 +73,31 @@ func TestCollectedMeanwhile(t *testing.T) {
 	})
 }
 
+// TestWaitBeforeTheFirstChunk has a run wait for hours, as for memory, before it takes
+// anything for stored: it goes on with what the repository holds then.
+func TestWaitBeforeTheFirstChunk(t *testing.T) {
+	data := noise(3<<20, 1)
+	r := open(t, eager(), folder(t))
+	full, _, err := backup(t, r, data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := r.Begin(t.Context(), snapshot.Image{Volume: full.Volume, Size: full.Size, Kind: snapshot.Block, Method: snapshot.MethodDelta, Base: full.ID}, full.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.now = func() time.Time { return time.Now().Add(unheldAfter + time.Hour) }
+	err = w.Keep(t.Context(), snapshot.Extent{Length: full.Size})
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, _, err := w.Commit(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds(t, r, image.ID, data)
+}
+
 // TestUnheldIsNotDropped holds the time that a run may go unheld against how soon kopia
 // drops from its index what was referred to until then.
 func TestUnheldIsNotDropped(t *testing.T) {

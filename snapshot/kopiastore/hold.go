@@ -21,6 +21,8 @@ const (
 	// be forgotten. Maintenance that is run as often as somebody likes marks it at once,
 	// and drops it by two more runs, five hours later at the soonest.
 	unheldAfter = 4 * time.Hour
+	// lookedUpFor is how long a run goes by what it saw of the repository before its first chunk.
+	lookedUpFor = time.Minute
 )
 
 // hold is what keeps that of which a run makes an image from being collected until the
@@ -34,6 +36,26 @@ type hold struct {
 	taken manifest.ID
 	// safe is when all that was stored before was held.
 	safe time.Time
+
+	begin sync.Once
+	// begun is what the first chunk gave.
+	begun error
+}
+
+// start has the time count from a run's first chunk: it may have waited for memory for
+// hours, and took nothing for stored until then.
+func (h *hold) start(ctx context.Context) error {
+	h.begin.Do(func() {
+		now := h.repository.now()
+		taken, safe := h.state()
+		if now.Sub(safe) < lookedUpFor {
+			return
+		}
+		if h.begun = h.repository.refresh(ctx); h.begun == nil {
+			h.move(taken, now)
+		}
+	})
+	return h.begun
 }
 
 // move notes a checkpoint that holds all that was stored before safe.

@@ -54,6 +54,9 @@ func (r *Repository) backupTree(ctx context.Context, dir string, image snapshot.
 		return snapshot.Image{}, err
 	}
 	defer release()
+	if err := u.hold.start(ctx); err != nil {
+		return snapshot.Image{}, err
+	}
 	_, u.session, err = r.rep.NewDirectWriter(ctx, repo.WriteSessionOptions{Purpose: "tree", OnUpload: u.sent})
 	if err != nil {
 		return snapshot.Image{}, explain(r.location, err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/kopia/kopia/repo"
 	"github.com/kopia/kopia/repo/manifest"
@@ -15,9 +16,15 @@ import (
 	"github.com/godwit-io/godwit/snapshot"
 )
 
-// checkpointShare keeps long runs from leaving thousands of checkpoints: the next one
-// comes after so large a part of the time before it.
-const checkpointShare = 64
+const (
+	// checkpointShare keeps long runs from leaving thousands of checkpoints: the next one
+	// comes after so large a part of the time before it, and after mostBetween at most.
+	checkpointShare = 64
+	mostBetween     = 30 * time.Minute
+	// standInterval is how often a run that stands still lists its checkpoint anew, well
+	// before unheldAfter.
+	standInterval = 2 * time.Hour
+)
 
 // treeSession is what kopia's uploader writes through. Kopia makes checkpoints of its own:
 // each is listed here as one of ours, and its own retention sees none of our images.
@@ -130,11 +137,15 @@ func (w *treeWriter) Checkpoint() (id object.ID, err error) {
 
 // checkpoint lists what is stored so far of the tree, with the records of all of it, as an
 // image that is not complete, in place of the checkpoint before. There is none before all
-// is in it that the last run's had, none for nothing new, and none too often.
+// is in it that the last run's had, none for nothing new unless it stands still for long,
+// and none too often.
 func (u *treeUpload) checkpoint(ctx context.Context, root *kopia.DirEntry) (manifest.ID, error) {
 	now := u.repository.now()
 	done, missing := u.progress.soFar()
-	if missing > 0 || done == u.done || now.Sub(u.listed) < now.Sub(u.began)/checkpointShare {
+	since := now.Sub(u.listed)
+	isDue := done != u.done && since >= min(now.Sub(u.began)/checkpointShare, mostBetween)
+	stands := u.own != "" && since >= standInterval
+	if missing > 0 || !isDue && !stands {
 		return u.own, nil
 	}
 	src, err := source(u.image.Volume)

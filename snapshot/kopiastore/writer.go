@@ -125,7 +125,7 @@ func (w *writer) ChunkSize() int64 { return w.layout.chunk }
 
 // Put stores a chunk.
 func (w *writer) Put(ctx context.Context, offset int64, chunk []byte) (snapshot.PutResult, error) {
-	if err := w.valid(ctx, offset, chunk); err != nil {
+	if err := errors.Join(w.valid(ctx, offset, chunk), w.hold.start(ctx)); err != nil {
 		return snapshot.PutResult{}, err
 	}
 	s, err := w.segment(ctx, offset/w.layout.segment)
@@ -267,6 +267,9 @@ func (w *writer) Keep(ctx context.Context, e snapshot.Extent) error {
 	}
 	if e.Offset < 0 || e.Length < 0 || e.End() > w.layout.size || e.Offset%w.layout.chunk != 0 {
 		return fmt.Errorf("%d bytes at %d are no run of chunks", e.Length, e.Offset)
+	}
+	if err := w.hold.start(ctx); err != nil {
+		return err
 	}
 	w.kept.Store(true)
 	for at := e.Offset; at < e.End(); {

@@ -24,6 +24,9 @@ func (w *writer) Zero(ctx context.Context, e snapshot.Extent) (int64, error) {
 	if e.Offset < 0 || e.Length < 0 || e.Length > w.layout.size-e.Offset || e.Offset%w.layout.chunk != 0 || !w.layout.edge(e.End()) {
 		return 0, fmt.Errorf("%d bytes at %d are no run of chunks", e.Length, e.Offset)
 	}
+	if err := w.hold.start(ctx); err != nil {
+		return 0, err
+	}
 	var changed int64
 	for at := e.Offset; at < e.End(); {
 		if err := ctx.Err(); err != nil {
