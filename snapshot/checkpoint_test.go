@@ -60,7 +60,7 @@ func TestRunThatStandsKeepsItsCheckpoint(t *testing.T) {
 	to := counted{make(chan struct{})}
 	points := newCheckpoints(to, CheckpointEvery{}, time.Now())
 	if points.stood(time.Now().Add(standInterval-time.Minute)) || !points.stood(time.Now().Add(standInterval)) || points.stood(time.Now().Add(standInterval)) {
-		t.Error("one is due after half a day, and not while it is made")
+		t.Error("one is due after two hours, and not while it is made")
 	}
 	points.running, points.stand = nil, time.Millisecond
 	left, ended := make(chan struct{}), make(chan error)

@@ -37,25 +37,25 @@ type hold struct {
 	// safe is when all that was stored before was held.
 	safe time.Time
 
-	begin sync.Once
-	// begun is what the first chunk gave.
-	begun error
+	first sync.Once
+	// failed is why the first chunk could not begin.
+	failed error
 }
 
 // start has the time count from a run's first chunk: it may have waited for memory for
 // hours, and took nothing for stored until then.
 func (h *hold) start(ctx context.Context) error {
-	h.begin.Do(func() {
+	h.first.Do(func() {
 		now := h.repository.now()
 		taken, safe := h.state()
 		if now.Sub(safe) < lookedUpFor {
 			return
 		}
-		if h.begun = h.repository.refresh(ctx); h.begun == nil {
+		if h.failed = h.repository.refresh(ctx); h.failed == nil {
 			h.move(taken, now)
 		}
 	})
-	return h.begun
+	return h.failed
 }
 
 // move notes a checkpoint that holds all that was stored before safe.
@@ -71,8 +71,8 @@ func (h *hold) state() (manifest.ID, time.Time) {
 	return h.taken, h.safe
 }
 
-// soon sees that nothing can have been collected in the time that passed.
-func (h *hold) soon() error {
+// inTime sees that nothing can have been collected in the time that passed.
+func (h *hold) inTime() error {
 	if h == nil {
 		return nil
 	}
@@ -90,18 +90,18 @@ func (h *hold) stands(ctx context.Context) error {
 	if h == nil {
 		return nil
 	}
-	if err := h.soon(); err != nil {
+	if err := h.inTime(); err != nil {
 		return err
 	}
 	taken, _ := h.state()
 	if err := h.repository.checkpointThere(ctx, taken); err != nil {
 		return err
 	}
-	return h.soon()
+	return h.inTime()
 }
 
-// whileSoon ends a request that waits until its turn comes too late.
-func (h *hold) whileSoon(ctx context.Context) (context.Context, context.CancelFunc) {
+// whileInTime ends a request that waits until its turn comes too late.
+func (h *hold) whileInTime(ctx context.Context) (context.Context, context.CancelFunc) {
 	if h == nil {
 		return context.WithCancel(ctx)
 	}
@@ -134,10 +134,10 @@ func (r *Repository) enlist(ctx context.Context, w repo.DirectRepositoryWriter, 
 	if err := d.hold.stands(ctx); err != nil {
 		return "", err
 	}
-	soon, cancel := d.hold.whileSoon(ctx)
+	limited, cancel := d.hold.whileInTime(ctx)
 	defer cancel()
-	id, err := listInstead(soon, w, m, d.replaces)
-	late := d.hold.soon()
+	id, err := listInstead(limited, w, m, d.replaces)
+	late := d.hold.inTime()
 	switch {
 	case late != nil && err == nil:
 		return "", errors.Join(late, unlist(ctx, w, id))

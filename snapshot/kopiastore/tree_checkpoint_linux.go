@@ -142,10 +142,7 @@ func (w *treeWriter) Checkpoint() (id object.ID, err error) {
 func (u *treeUpload) checkpoint(ctx context.Context, root *kopia.DirEntry) (manifest.ID, error) {
 	now := u.repository.now()
 	done, missing := u.progress.soFar()
-	since := now.Sub(u.listed)
-	isDue := done != u.done && since >= min(now.Sub(u.began)/checkpointShare, mostBetween)
-	stands := u.own != "" && since >= standInterval
-	if missing > 0 || !isDue && !stands {
+	if missing > 0 || !isDue(now.Sub(u.began), now.Sub(u.listed), done != u.done, u.own != "") {
 		return u.own, nil
 	}
 	src, err := source(u.image.Volume)
@@ -175,6 +172,12 @@ func (u *treeUpload) checkpoint(ctx context.Context, root *kopia.DirEntry) (mani
 	u.own, u.found, u.listed, u.done = id, nil, now, done
 	u.hold.move(id, now)
 	return id, nil
+}
+
+// isDue decides whether a run that began so long ago makes a checkpoint, so long after its
+// last: for what is new, and in place of one of its own before that is too old to hold.
+func isDue(run, since time.Duration, isNew, isListed bool) bool {
+	return isNew && since >= min(run/checkpointShare, mostBetween) || isListed && since >= standInterval
 }
 
 // spent are the checkpoints that go when the next one, or the image, comes.

@@ -125,7 +125,10 @@ func (w *writer) ChunkSize() int64 { return w.layout.chunk }
 
 // Put stores a chunk.
 func (w *writer) Put(ctx context.Context, offset int64, chunk []byte) (snapshot.PutResult, error) {
-	if err := errors.Join(w.valid(ctx, offset, chunk), w.hold.start(ctx)); err != nil {
+	if err := w.valid(ctx, offset, chunk); err != nil {
+		return snapshot.PutResult{}, err
+	}
+	if err := w.hold.start(ctx); err != nil {
 		return snapshot.PutResult{}, err
 	}
 	s, err := w.segment(ctx, offset/w.layout.segment)
