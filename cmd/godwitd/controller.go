@@ -276,7 +276,7 @@ func (w *wiring) addReconcilers() error {
 	events := w.mgr.GetEventRecorder("godwit")
 	locations := &controller.BackupLocations{Client: w.mgr.GetClient(), Locator: w.locator, Opener: w.opener, Events: events, Now: time.Now}
 	pairs := &controller.ClusterPairs{
-		Client: w.mgr.GetClient(), Peers: w.store.Peers(), Grants: w.store.Grants(), Exchange: remotes,
+		Client: w.mgr.GetClient(), Live: w.mgr.GetAPIReader(), Peers: w.store.Peers(), Grants: w.store.Grants(), Exchange: remotes,
 		Locator: w.locator, Opener: w.opener, Checker: w.opener, Passwords: w.opener, Events: events, ClusterID: w.clusterID, Namespace: w.namespace,
 	}
 	migrations := &controller.Migrations{

@@ -26,12 +26,14 @@ import (
 	"github.com/godwit-io/godwit/snapshot"
 )
 
-// +kubebuilder:rbac:groups=godwit.io,resources=clusterpairs,verbs=list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=godwit.io,resources=clusterpairs,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=godwit.io,resources=clusterpairs/status,verbs=patch
 
 // ClusterPairs makes pairs from tokens, and goes on checking that they stand.
 type ClusterPairs struct {
-	Client   client.Client
+	Client client.Client
+	// Live reads past the cache, which may still ask for a replacement that was made.
+	Live     client.Reader
 	Peers    pairing.PeerStore
 	Grants   pairing.GrantStore
 	Exchange Exchange
@@ -68,7 +70,11 @@ func (r *ClusterPairs) SetupWithManager(mgr ctrl.Manager) error {
 // Reconcile brings one pair nearer to Ready on both counts.
 func (r *ClusterPairs) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var p api.ClusterPair
-	if err := r.Client.Get(ctx, req.NamespacedName, &p); err != nil {
+	err := r.Client.Get(ctx, req.NamespacedName, &p)
+	if _, asked := p.Annotations[api.AnnotationRotate]; err == nil && asked {
+		err = r.Live.Get(ctx, req.NamespacedName, &p)
+	}
+	if err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if isIncoming(&p, r.Namespace) {

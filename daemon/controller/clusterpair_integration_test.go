@@ -70,7 +70,7 @@ func newTwoSides(t *testing.T) *twoSides {
 	wire := pairingrpc.Client{Now: time.Now}
 	joiner := &pairing.Joiner{Peers: s.source.Peers(), Exchange: wire, ClusterID: "east-id", ClusterName: "east", Now: time.Now, Random: rand.Reader}
 	s.pairs = controller.ClusterPairs{
-		Client: s.client, Peers: peers, Grants: s.source.Grants(), Exchange: dyingExchange{rpc.NewRemotes(joiner, wire), s.deaths},
+		Client: s.client, Live: s.client, Peers: peers, Grants: s.source.Grants(), Exchange: dyingExchange{rpc.NewRemotes(joiner, wire), s.deaths},
 		Locator: s.locator, Opener: s.opener, Checker: s.opener, Passwords: dyingPasswords{s.opener, s.deaths}, Events: events.NewFakeRecorder(1000),
 		ClusterID: "east-id", Namespace: east,
 	}
@@ -317,6 +317,76 @@ func TestReplacementsThatDie(t *testing.T) {
 		if len(counts) != kill || !counts[round] {
 			t.Errorf("step %d: the target takes %v", kill, counts)
 		}
+	}
+}
+
+// behind is a client whose cache has a pair as it was.
+type behind struct {
+	client.Client
+	was *api.ClusterPair
+}
+
+func (b behind) Get(ctx context.Context, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+	if p, ok := into.(*api.ClusterPair); ok {
+		b.was.DeepCopyInto(p)
+		return nil
+	}
+	return b.Client.Get(ctx, key, into, opts...)
+}
+
+// interrupted does something else while the target is told of a new sealing key.
+type interrupted struct {
+	controller.Exchange
+	by func()
+}
+
+func (i interrupted) ReplaceSealingKey(ctx context.Context, p pairing.Peer, c pairing.SealingChange) error {
+	i.by()
+	return i.Exchange.ReplaceSealingKey(ctx, p, c)
+}
+
+// TestReplacedOnceEach asks for two replacements, the second one while the first is
+// under way: each is made once, though the cache goes on asking for the first.
+func TestReplacedOnceEach(t *testing.T) {
+	t.Parallel()
+	s := newTwoSides(t)
+	p, _ := s.pair("west")
+	ask := func(words string) *api.ClusterPair {
+		asks := &api.ClusterPair{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name}}
+		old := asks.DeepCopy()
+		asks.Annotations = map[string]string{api.AnnotationRotate: words}
+		s.must(s.client.Patch(t.Context(), asks, client.MergeFrom(old)))
+		return asks
+	}
+	before, _ := s.sides(p.Status.PairID)
+	asked := ask(api.RotateSealingKey)
+	exchange := s.pairs.Exchange
+	s.pairs.Exchange = interrupted{exchange, func() { ask(api.RotateSealingKey + "," + api.RotatePassword) }}
+	p = s.reconcile(p)
+	s.pairs.Exchange = exchange
+	if left := p.Annotations[api.AnnotationRotate]; left != api.RotatePassword {
+		t.Fatalf("after the first replacement %q is asked for", left)
+	}
+	first, _ := s.sides(p.Status.PairID)
+	if first.SealingKey == before.SealingKey || first.RepositoryPassword != before.RepositoryPassword {
+		t.Fatal("not the sealing key alone was replaced")
+	}
+
+	s.pairs.Client = behind{s.client, asked}
+	p = s.reconcile(p)
+	second, target := s.sides(p.Status.PairID)
+	if second.SealingKey != first.SealingKey {
+		t.Error("the sealing key was replaced twice")
+	}
+	if second.RepositoryPassword == first.RepositoryPassword || second.RepositoryPassword != target.RepositoryPassword {
+		t.Error("the password was not replaced on both sides")
+	}
+	if left, ok := p.Annotations[api.AnnotationRotate]; ok {
+		t.Errorf("%q is still asked for", left)
+	}
+	p = s.reconcile(p)
+	if third, _ := s.sides(p.Status.PairID); third.RepositoryPassword != second.RepositoryPassword || third.SealingKey != second.SealingKey {
+		t.Error("what nobody asks for any more was replaced again")
 	}
 }
 

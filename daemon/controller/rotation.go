@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
@@ -157,24 +158,30 @@ func (r *ClusterPairs) sealedByPeer(ctx context.Context, repository snapshot.Rou
 	return digests, nil
 }
 
-// noteRotated takes one word off the annotation.
+// noteRotated takes one word off the annotation, and leaves what was asked meanwhile.
 func (r *ClusterPairs) noteRotated(ctx context.Context, p *api.ClusterPair, word, message string) error {
-	// The status is not written yet, and a patch reads the object anew.
-	status, before := p.Status.DeepCopy(), p.DeepCopy()
-	words, err := api.Rotations(p.Annotations[api.AnnotationRotate])
+	var there api.ClusterPair
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(p), &there); err != nil {
+			return err
+		}
+		before := there.DeepCopy()
+		words, err := api.Rotations(there.Annotations[api.AnnotationRotate])
+		if err != nil {
+			return err
+		}
+		words = slices.DeleteFunc(words, func(w string) bool { return w == word })
+		if len(words) == 0 {
+			delete(there.Annotations, api.AnnotationRotate)
+		} else {
+			there.Annotations[api.AnnotationRotate] = strings.Join(words, ",")
+		}
+		return r.Client.Patch(ctx, &there, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	})
 	if err != nil {
-		return err
-	}
-	words = slices.DeleteFunc(words, func(w string) bool { return w == word })
-	if len(words) == 0 {
-		delete(p.Annotations, api.AnnotationRotate)
-	} else {
-		p.Annotations[api.AnnotationRotate] = strings.Join(words, ",")
-	}
-	if err := r.Client.Patch(ctx, p, client.MergeFrom(before)); err != nil {
 		return fmt.Errorf("note what was replaced of ClusterPair %s/%s: %w", p.Namespace, p.Name, err)
 	}
-	p.Status = *status
+	p.Annotations = there.Annotations
 	r.Events.Eventf(p, nil, corev1.EventTypeNormal, "Rotated", "Rotate", "%s", message)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/godwit-io/godwit/daemon/api/v1alpha1"
@@ -75,29 +76,44 @@ func (s *session) rotateOf(ctx context.Context, r rotation, name string) error {
 	if err != nil {
 		return err
 	}
-	found, err := s.named(ctx, c, clusterPairKind(), namespace, []string{name})
+	var key client.ObjectKey
+	// Whoever asks for another replacement at the same time must find both asked for: a
+	// word that is gone says that it was made.
+	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		key, err = s.askForRotation(ctx, c, r, namespace, name)
+		return err
+	})
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, rotatePatience)
+	defer cancel()
+	return s.awaitRotation(ctx, c, r, key)
+}
+
+// askForRotation adds the word to the annotation of the pair.
+func (s *session) askForRotation(ctx context.Context, c client.Client, r rotation, namespace, name string) (client.ObjectKey, error) {
+	found, err := s.named(ctx, c, clusterPairKind(), namespace, []string{name})
+	if err != nil {
+		return client.ObjectKey{}, err
+	}
 	pair, ok := found[0].(*api.ClusterPair)
 	if !ok || pair.Labels[api.LabelDirection] == api.DirectionIncoming {
-		return fmt.Errorf("ClusterPair %s stands for another cluster's pair to this one: rotate it there, or delete it here to revoke it", name)
+		return client.ObjectKey{}, fmt.Errorf("ClusterPair %s stands for another cluster's pair to this one: rotate it there, or delete it here to revoke it", name)
 	}
 	before := pair.DeepCopy()
 	words, err := api.Rotations(pair.Annotations[api.AnnotationRotate])
 	if err != nil {
-		return fmt.Errorf("ClusterPair %s: %w", name, err)
+		return client.ObjectKey{}, fmt.Errorf("ClusterPair %s: %w", name, err)
 	}
 	if pair.Annotations == nil {
 		pair.Annotations = map[string]string{}
 	}
 	pair.Annotations[api.AnnotationRotate] = strings.Join(append(words, r.word), ",")
-	if err := c.Patch(ctx, pair, client.MergeFrom(before)); err != nil {
-		return s.fail("ask for "+r.done+" of ClusterPair "+name, err)
+	if err := c.Patch(ctx, pair, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return client.ObjectKey{}, s.fail("ask for "+r.done+" of ClusterPair "+name, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, rotatePatience)
-	defer cancel()
-	return s.awaitRotation(ctx, c, r, client.ObjectKeyFromObject(pair))
+	return client.ObjectKeyFromObject(pair), nil
 }
 
 // awaitRotation follows the object until its controller has taken the request off it.
