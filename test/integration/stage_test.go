@@ -152,6 +152,7 @@ func (s *stage) play(ctx context.Context) {
 	s.sdk(ctx)
 	s.apply(ctx, s.g.Source, "rights.yaml")
 	s.pair(ctx, "rights")
+	s.ctl(ctx, "a pair's new certificate", s.g.Source, "-n", "rights", "rotate", "clusterpair", "west")
 	once := s.moved(ctx, "rights", "  quiesce: true\n  precopy: {maxRounds: 1}\n  transformSpecs: [dark]\n  preserveResourcesOnDeletion: false\n")
 	s.try(ctx, "the end of the Migration", func(ctx context.Context) error { return s.g.DeleteMigration(ctx, "rights", once) })
 	s.hooks(ctx)
