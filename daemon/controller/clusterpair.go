@@ -69,11 +69,7 @@ func (r *ClusterPairs) SetupWithManager(mgr ctrl.Manager) error {
 
 // Reconcile brings one pair nearer to Ready on both counts.
 func (r *ClusterPairs) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	var p api.ClusterPair
-	err := r.Client.Get(ctx, req.NamespacedName, &p)
-	if _, asked := p.Annotations[api.AnnotationRotate]; err == nil && asked {
-		err = r.Live.Get(ctx, req.NamespacedName, &p)
-	}
+	p, err := r.current(ctx, req.NamespacedName)
 	if err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
@@ -93,6 +89,20 @@ func (r *ClusterPairs) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Re
 		return ctrl.Result{}, ctx.Err()
 	}
 	return r.report(ctx, &p, before, problem)
+}
+
+// current is the pair from the cache, unless that asks for a replacement: it may have
+// been made since.
+func (r *ClusterPairs) current(ctx context.Context, key client.ObjectKey) (api.ClusterPair, error) {
+	var cached, live api.ClusterPair
+	if err := r.Client.Get(ctx, key, &cached); err != nil {
+		return cached, err
+	}
+	if _, asked := cached.Annotations[api.AnnotationRotate]; !asked {
+		return cached, nil
+	}
+	err := r.Live.Get(ctx, key, &live)
+	return live, err
 }
 
 // pairProblem is what stands in the way, in a word and in a line.

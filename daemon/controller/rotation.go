@@ -160,8 +160,8 @@ func (r *ClusterPairs) sealedByPeer(ctx context.Context, repository snapshot.Rou
 
 // noteRotated takes one word off the annotation, and leaves what was asked meanwhile.
 func (r *ClusterPairs) noteRotated(ctx context.Context, p *api.ClusterPair, word, message string) error {
-	var there api.ClusterPair
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		var there api.ClusterPair
 		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(p), &there); err != nil {
 			return err
 		}
@@ -176,12 +176,15 @@ func (r *ClusterPairs) noteRotated(ctx context.Context, p *api.ClusterPair, word
 		} else {
 			there.Annotations[api.AnnotationRotate] = strings.Join(words, ",")
 		}
-		return r.Client.Patch(ctx, &there, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+		if err := r.Client.Patch(ctx, &there, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+			return err
+		}
+		p.Annotations = there.Annotations
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("note what was replaced of ClusterPair %s/%s: %w", p.Namespace, p.Name, err)
 	}
-	p.Annotations = there.Annotations
 	r.Events.Eventf(p, nil, corev1.EventTypeNormal, "Rotated", "Rotate", "%s", message)
 	return nil
 }

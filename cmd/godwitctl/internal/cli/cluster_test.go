@@ -139,6 +139,7 @@ func TestAgainstACluster(t *testing.T) {
 
 	t.Run("nothing there", c.testNothingThere)
 	t.Run("pairing", c.testPairing)
+	t.Run("two rotations at once", c.testRotatedAtOnce)
 	t.Run("must-gather", c.testMustGather)
 	t.Run("migration", c.testMigration)
 	t.Run("wait", c.testWait)

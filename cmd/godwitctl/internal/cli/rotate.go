@@ -79,7 +79,7 @@ func (s *session) rotateOf(ctx context.Context, r rotation, name string) error {
 	var key client.ObjectKey
 	// Whoever asks for another replacement at the same time must find both asked for: a
 	// word that is gone says that it was made.
-	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+	err = retry.RetryOnConflict(retry.DefaultBackoff, func() (err error) {
 		key, err = s.askForRotation(ctx, c, r, namespace, name)
 		return err
 	})
